@@ -1,0 +1,105 @@
+//! New settings: what changed is applied, what did not is left alone, and a bad file changes nothing.
+
+use std::sync::Arc;
+
+use plimsoll_core::{Event, Order, ServiceConfig, ServiceId};
+use plimsoll_kernel::limits;
+
+use super::{Driver, Seat};
+use crate::workload::{Settings, Workload};
+
+impl Driver {
+    /// Gives a service its place in head and driver.
+    pub(super) fn seat(&mut self, workload: Workload) -> ServiceId {
+        let first = self.ledger.next_instance(workload.name());
+        let id = self.head.add(self.head_config(&workload), first);
+        self.seats.push(Seat { workload: Arc::new(workload), retired: false, last_refusal: None });
+        id
+    }
+
+    /// What the head should know, with what only the host can tell filled in.
+    fn head_config(&self, workload: &Workload) -> ServiceConfig {
+        let mut config = workload.head.clone();
+        config.memory.kernel_wakes_us = self.ground.wakes_us();
+        config
+    }
+
+    /// Reads the configuration again. `Ok` says what changed.
+    pub(super) fn reload(&mut self) -> Result<String, String> {
+        let settings = (self.reloader)()?;
+        let mut changes = Vec::new();
+        for workload in &settings.workloads {
+            if let Some(service) = self.service_named(workload.name()) {
+                changes.extend(self.change(service, workload));
+            } else {
+                let service = self.seat(workload.clone());
+                self.tell_head(Event::Ordered { service, order: Order::Start });
+                changes.push(format!("{} added", workload.name()));
+            }
+        }
+        changes.extend(self.retire_missing(&settings.workloads));
+        self.sweeper.change(&settings.sweeps);
+        self.settings = Settings { workloads: Vec::new(), ..settings };
+        Ok(if changes.is_empty() { "nothing changed".to_owned() } else { changes.join(", ") })
+    }
+
+    fn change(&mut self, service: ServiceId, workload: &Workload) -> Option<String> {
+        let seat = self.seats.get_mut(service.0 as usize)?;
+        if *seat.workload == *workload {
+            return None;
+        }
+        let replace = workload.needs_new_process(&seat.workload);
+        seat.workload = Arc::new(workload.clone());
+        let config = self.head_config(workload);
+        self.tell_head(Event::Configured { service, config });
+        self.apply_limits(service, workload);
+        if replace {
+            self.tell_head(Event::Ordered { service, order: Order::Recycle });
+            return Some(format!("{} changed and is being recycled", workload.name()));
+        }
+        Some(format!("{} changed without a restart", workload.name()))
+    }
+
+    /// Moves the limits of running instances, and the marks that the kernel watches.
+    fn apply_limits(&mut self, service: ServiceId, workload: &Workload) {
+        let running: Vec<_> = self.instances.keys().copied().filter(|it| it.service == service).collect();
+        for instance in running {
+            let old = self.instances.get_mut(&instance).and_then(|it| it.watch.take());
+            if let Some(watch) = old {
+                self.watcher.remove(&watch);
+                self.watch(instance);
+            }
+        }
+        let mut problems = Vec::new();
+        for running in self.instances.values().filter(|it| it.id.service == service) {
+            if let Some(group) = &running.group
+                && let Err(error) = group.set_wall(workload.head.memory.hard.0)
+            {
+                problems.push((running.id, error));
+            }
+            if let Some(main) = running.main
+                && let Err(error) = limits::set_descriptors(main.pid, workload.head.descriptors.limit)
+            {
+                problems.push((running.id, error));
+            }
+        }
+        for (instance, problem) in problems {
+            self.warn(instance, "limit_failed", &problem.to_string());
+        }
+    }
+
+    fn retire_missing(&mut self, wanted: &[Workload]) -> Vec<String> {
+        let mut gone = Vec::new();
+        for service in self.services() {
+            let Some(seat) = self.seats.get_mut(service.0 as usize) else { continue };
+            let name = seat.workload.name().to_owned();
+            if seat.retired || wanted.iter().any(|workload| workload.name() == name) {
+                continue;
+            }
+            seat.retired = true;
+            self.tell_head(Event::Ordered { service, order: Order::Stop });
+            gone.push(format!("{name} removed and stopped"));
+        }
+        gone
+    }
+}

@@ -1,0 +1,8 @@
+//! The one binary's parts: its command line, its configuration, and a file per verb.
+
+pub mod cli;
+pub mod config;
+pub mod demo;
+pub mod sample;
+mod settings;
+pub mod verbs;

@@ -1,0 +1,52 @@
+//! Reads the command line and hands over to the verb.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use clap::Parser as _;
+use plimsoll::cli::{Cli, Exit, Verb};
+use plimsoll::verbs::order::Order;
+use plimsoll::verbs::{self, reach::ReachError};
+
+fn main() -> Exit {
+    let Cli { global, verb } = Cli::parse();
+    // Not locked: `run` prints from its own callbacks.
+    let mut out = io::stdout();
+    let order = |order, args, out: &mut dyn Write| reached(verbs::order::run(order, args, &global, out));
+    match &verb {
+        Verb::Init(args) => told(verbs::init::run(args, &mut out), verbs::init::InitError::exit),
+        Verb::Check(args) => told(verbs::check::run(args, &global, &mut out), verbs::check::CheckError::exit),
+        Verb::Run(args) => told(verbs::run::run(args, &global), verbs::run::RunError::exit),
+        Verb::Status(args) => reached(verbs::status::run(args, &global, &mut out)),
+        Verb::Events(args) => reached(verbs::events::run(args, &global, &mut out)),
+        Verb::Incidents(args) => reached(verbs::incidents::run(args, &global, &mut out)),
+        Verb::Logs(args) => reached(verbs::logs::run(args, &global, &mut out)),
+        Verb::Recycle(args) => order(Order::Recycle, args, &mut out),
+        Verb::Restart(args) => order(Order::Restart, args, &mut out),
+        Verb::Stop(args) => order(Order::Stop, args, &mut out),
+        Verb::Start(args) => order(Order::Start, args, &mut out),
+        Verb::Reload(args) => reached(verbs::reload::run(args, &global, &mut out)),
+        Verb::Sweep(args) => told(verbs::sweep::run(args, &global, &mut out), verbs::sweep::SweepError::exit),
+        Verb::Demo(args) => told(plimsoll::demo::run(args, &mut out), plimsoll::demo::DemoError::exit),
+        Verb::Completions(args) => {
+            reached(verbs::completions::run(args, &mut out).map(|()| Exit::Done).map_err(ReachError::Print))
+        }
+        Verb::SampleService(args) => verbs::sample_service::run(args),
+    }
+}
+
+fn reached(outcome: Result<Exit, ReachError>) -> Exit {
+    told(outcome, ReachError::exit)
+}
+
+/// What went wrong, in one line and by its exit code.
+fn told<E: Display>(outcome: Result<Exit, E>, exit: impl FnOnce(&E) -> Exit) -> Exit {
+    outcome.unwrap_or_else(|error| {
+        let exit = exit(&error);
+        if exit != Exit::Done {
+            // Where even that cannot be written, the exit code has to do.
+            let _ = writeln!(io::stderr(), "plimsoll: {error}");
+        }
+        exit
+    })
+}

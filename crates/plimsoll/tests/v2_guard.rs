@@ -1,0 +1,122 @@
+//! The guard on pure cgroup v2, where the kernel has `memory.high`, `memory.oom.group` and pressure. Runs in the VM.
+
+mod common;
+
+use std::fs;
+
+use common::config::sample;
+use common::guard::{Folder, Guard};
+use common::{MIB, until, until_some};
+use plimsoll_guard::records::LayerStatus;
+use plimsoll_kernel::process::Signal;
+
+/// The line and the wall of every test here; the kernel's brake stands at 112 MiB between them.
+const LIMITS: &str = "[service.reports.memory]\nhard = \"128MiB\"\nrecycle = \"75MiB\"\nfor = \"1s\"\n";
+
+/// Emulation is slow: checks get more time than on a real machine.
+const PATIENT: &str = "[service.reports.health]\nhttp = \"/health\"\ninterval = \"5s\"\ntimeout = \"5s\"\n";
+
+/// True where these tests cannot say anything; in the VM that is a failure.
+fn is_elsewhere() -> bool {
+    let here = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").is_ok_and(|it| it.contains("memory"));
+    assert!(
+        here || std::env::var_os("PLIMSOLL_REQUIRE").is_none(),
+        "this host has no memory controller on v2"
+    );
+    !here
+}
+
+fn start() -> Guard {
+    let mut guard = Folder::new().start(&sample("", &format!("{LIMITS}{PATIENT}")));
+    guard.next("ready");
+    guard
+}
+
+fn file(guard: &Guard, instance: &str, name: &str) -> String {
+    let path = guard.group_file(instance, name).expect("the instance has a group");
+    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+}
+
+fn layer(guard: &Guard, name: &str) -> LayerStatus {
+    guard.service("reports").layers.into_iter().find(|it| it.layer == name).expect("all six are shown")
+}
+
+#[test]
+fn the_wall_is_the_kernels_and_the_trip_wire_stands_at_the_line() {
+    if is_elsewhere() {
+        return;
+    }
+    let mut guard = start();
+    let instance = guard.lead("reports").id;
+    assert_eq!(file(&guard, &instance, "memory.max"), (128 * MIB).to_string());
+    assert_eq!(file(&guard, &instance, "memory.high"), (75 * MIB).to_string());
+    assert_eq!(file(&guard, &instance, "memory.oom.group"), "1");
+    assert_eq!(layer(&guard, "hard_wall").enforced_by, "cgroup-v2");
+    assert_eq!(layer(&guard, "kill_switch").enforced_by, "sampling+memory.high+psi");
+    guard.end();
+}
+
+#[test]
+fn a_leak_over_the_line_fires_the_wire_and_is_recycled_with_evidence() {
+    if is_elsewhere() {
+        return;
+    }
+    let mut guard = start();
+    guard.inject("reports", "/fault/leak-heap?rate=30MiB&total=100MiB");
+    guard.next("trip_wire");
+    let opened = guard.next("incident_opened");
+    assert_eq!(opened.layer.as_deref(), Some("kill_switch"));
+    guard.next("recycled");
+    guard.next("ready");
+    let incident = guard.incident(1);
+    let evidence = incident.evidence.expect("it was waited for");
+    assert!(
+        evidence.memory_stat.get("anon").is_some_and(|anon| *anon > 60 * MIB),
+        "{:?}",
+        evidence.memory_stat
+    );
+    assert!(!evidence.samples.is_empty());
+    guard.end();
+}
+
+#[test]
+fn a_kill_at_the_wall_is_the_kernels_and_is_named_so() {
+    if is_elsewhere() {
+        return;
+    }
+    let mut guard = start();
+    let instance = guard.lead("reports").id;
+    let events = guard.group_file(&instance, "memory.events").expect("the instance has a group");
+    let address = guard.address("reports");
+    // Asleep, the guard cannot be quicker than the kernel; and the wire, which it cannot raise now, would brake the
+    // service over the line for as long as it sleeps.
+    guard.signal(Signal::STOP);
+    let high = guard.group_file(&instance, "memory.high").expect("the instance has a group");
+    fs::write(high, "max").expect("we are root in the VM");
+    let injected = common::http::post(address, "/fault/spike?size=300MiB&over=0s", "");
+    until("the kernel kills", || {
+        let text = fs::read_to_string(&events).unwrap_or_default();
+        text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
+    });
+    guard.signal(Signal::CONT);
+    let opened = guard.next("incident_opened");
+    assert_eq!(opened.layer.as_deref(), Some("hard_wall"), "{injected:?}\n{}", guard.story());
+    guard.next("ready");
+    guard.end();
+}
+
+#[test]
+fn group_kill_takes_the_children_along() {
+    if is_elsewhere() {
+        return;
+    }
+    let mut guard = start();
+    guard.inject("reports", "/fault/fork?for=600s");
+    let instance = guard.lead("reports").id;
+    let procs = guard.group_file(&instance, "cgroup.procs").expect("the instance has a group");
+    let count = || fs::read_to_string(&procs).map_or(0, |text| text.lines().count());
+    until("the stray is in the group", || count() > 1);
+    guard.ok(&["restart", "reports"]);
+    until_some("the old group is gone with all of it", || (!procs.exists()).then_some(()));
+    guard.end();
+}

@@ -1,0 +1,45 @@
+//! The rules. Each file is one, looks at every step, and says in words how it was broken.
+
+mod backoff;
+mod bounds;
+mod budget;
+mod handover;
+mod health;
+mod incidents;
+mod intent;
+mod lives;
+mod memory;
+mod slots;
+mod stages;
+mod traffic;
+
+use crate::facts::Step;
+
+pub(crate) trait Checker {
+    fn name(&self) -> &'static str;
+
+    /// `Err` says what rule was broken, and how.
+    fn check(&mut self, step: &Step<'_>) -> Result<(), String>;
+}
+
+pub(crate) fn all() -> Vec<Box<dyn Checker>> {
+    vec![
+        Box::<slots::Slots>::default(),
+        Box::<lives::Lives>::default(),
+        Box::<stages::Stages>::default(),
+        Box::<intent::Intents>::default(),
+        Box::<traffic::Traffic>::default(),
+        Box::<handover::Handovers>::default(),
+        Box::<memory::Memory>::default(),
+        Box::<budget::Budget>::default(),
+        Box::<backoff::Backoff>::default(),
+        Box::<health::Health>::default(),
+        Box::<incidents::Incidents>::default(),
+        Box::<bounds::Bounds>::default(),
+    ]
+}
+
+/// `Err` with this text unless the rule holds.
+fn rule(holds: bool, text: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(text()) }
+}

@@ -1,0 +1,166 @@
+//! One guard for a measurement, in a state folder of its own, started and ended as a user would.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use crate::bench::Setting;
+use crate::bench::guard::proc;
+use crate::error::{Error, Result};
+use crate::shell;
+
+/// Events waiting for us; more are lost, so that the guard never waits for the bench.
+const EVENTS_WAITING_MAX: usize = 1 << 16;
+/// A thousand services take their time to stop.
+const STOP_WITHIN: Duration = Duration::from_mins(1);
+const PAUSE: Duration = Duration::from_millis(2);
+
+static STAGES: AtomicU32 = AtomicU32::new(0);
+
+#[derive(Debug)]
+pub(super) struct Stage {
+    folder: PathBuf,
+    guard: Child,
+    events: mpsc::Receiver<Event>,
+}
+
+/// What is used of the guard's event records.
+#[derive(Debug, Deserialize)]
+pub(super) struct Event {
+    pub(super) kind: String,
+}
+
+impl Stage {
+    /// Starts a guard with this configuration. `{folder}` in it is replaced by a folder for the services.
+    pub(super) fn start(setting: &Setting<'_>, config: &str) -> Result<Self> {
+        let number = STAGES.fetch_add(1, Ordering::Relaxed);
+        let folder = setting.workspace.target.join(format!("bench/stage-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
+        let file = folder.join("plimsoll.toml");
+        let config = config.replace("{folder}", &folder.display().to_string());
+        fs::write(&file, config).map_err(Error::file("write", &file))?;
+        let said = folder.join("stderr");
+        let stderr = File::create(&said).map_err(Error::file("create", &said))?;
+        let mut command = Command::new(&setting.plimsoll);
+        command.arg("run").arg(&file).args(["--log", "json", "--state"]).arg(folder.join("state"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        let mut guard =
+            command.spawn().map_err(|source| Error::Start { command: shell::show(&command), source })?;
+        let (sender, events) = mpsc::sync_channel(EVENTS_WAITING_MAX);
+        if let Some(stdout) = guard.stdout.take() {
+            thread::spawn(move || forward_events(stdout, &sender));
+        }
+        Ok(Self { folder, guard, events })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.guard.id()
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        self.folder.join("state/logs")
+    }
+
+    /// The next so many events of this kind; whatever comes between is handed to `meanwhile`.
+    pub(super) fn wait_for(
+        &self,
+        kind: &str,
+        count: usize,
+        within: Duration,
+        mut meanwhile: impl FnMut(&Event),
+    ) -> Result<()> {
+        let deadline = Instant::now() + within;
+        let mut seen = 0;
+        while seen < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let event = self.events.recv_timeout(left).map_err(|_| self.silent(kind, seen, count))?;
+            if event.kind == kind {
+                seen += 1;
+            } else {
+                meanwhile(&event);
+            }
+        }
+        Ok(())
+    }
+
+    /// The one instance that runs a command with this word, once there is one other than `not`.
+    pub(super) fn wait_for_process(&self, word: &str, not: Option<u32>, within: Duration) -> Result<u32> {
+        let deadline = Instant::now() + within;
+        loop {
+            let mut found = proc::children_running(self.pid(), word).into_iter();
+            if let Some(pid) = found.find(|pid| Some(*pid) != not) {
+                return Ok(pid);
+            }
+            if Instant::now() > deadline {
+                return Err(self.silent(word, 0, 1));
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn has_ended(&mut self, within: Duration) -> bool {
+        let begun = Instant::now();
+        while matches!(self.guard.try_wait(), Ok(None)) {
+            if begun.elapsed() > within {
+                return false;
+            }
+            thread::sleep(PAUSE);
+        }
+        true
+    }
+
+    fn silent(&self, what: &str, seen: usize, count: usize) -> Error {
+        let said = fs::read_to_string(self.folder.join("stderr")).unwrap_or_default();
+        Error::Check(format!("waited in vain for `{what}`, {seen} of {count} came; the guard said:\n{said}"))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        signal(self.guard.id(), Signal::TERM);
+        if !self.has_ended(STOP_WITHIN) {
+            eprintln!("the guard did not end within {STOP_WITHIN:?} and is killed with its services");
+            let services = proc::children_running(self.guard.id(), "");
+            for pid in [self.guard.id()].into_iter().chain(services) {
+                signal(pid, Signal::KILL);
+            }
+            let _ended = self.has_ended(STOP_WITHIN);
+        }
+        // A folder below `target` that stays does no harm.
+        let _left = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// It may have ended by itself meanwhile.
+pub(super) fn signal(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _gone = kill_process(pid, signal);
+    }
+}
+
+fn forward_events(stdout: ChildStdout, events: &mpsc::SyncSender<Event>) {
+    for line in BufReader::new(stdout).lines().map_while(std::io::Result::ok) {
+        if let Ok(event) = serde_json::from_str(&line) {
+            let _lost = events.try_send(event);
+        }
+    }
+}
+
+/// Bytes of all files below, as their sizes say.
+pub(super) fn bytes_below(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let size = |entry: fs::DirEntry| match entry.metadata() {
+        Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
+        Ok(meta) => meta.len(),
+        Err(_) => 0,
+    };
+    entries.map(size).sum()
+}

@@ -1,0 +1,140 @@
+//! `cargo xtask bench`: measures what `SPECIFICATION.md` promises, on this machine, with the release build.
+//!
+//! A folder per bench and a file per part. A part runs the binary as a user would and hands raw samples back; summing
+//! up, judging against the promise, printing and writing JSON happen here, the same way for all.
+
+mod figure;
+mod guard;
+mod stats;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ValueEnum;
+
+use crate::bench::figure::Figure;
+use crate::error::{Error, Result};
+use crate::shell;
+use crate::table::Table;
+use crate::workspace::Workspace;
+
+const BUILD_LIMIT: Duration = Duration::from_mins(20);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    bench: Bench,
+    /// Only these parts of it
+    parts: Vec<String>,
+    /// How often each is measured
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Bench {
+    /// One guard and its services
+    Guard,
+}
+
+/// What a part is given.
+struct Setting<'a> {
+    workspace: &'a Workspace,
+    /// The release build of `plimsoll`.
+    plimsoll: PathBuf,
+    runs: u32,
+}
+
+/// One thing that is measured. Its name is its file's, and what `bench:guard::NAME` in the specification means.
+struct Part {
+    name: &'static str,
+    run: fn(&Setting<'_>) -> Result<Vec<Figure>>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let (bench, parts) = match args.bench {
+        Bench::Guard => ("guard", guard::PARTS),
+    };
+    let chosen = choose(parts, &args.parts)?;
+    let setting = Setting { workspace, plimsoll: build(workspace)?, runs: args.runs };
+    let (mut figures, mut broken) = (Vec::new(), Vec::new());
+    for part in chosen {
+        println!("measuring {} … (load {})", part.name, load());
+        match (part.run)(&setting) {
+            Ok(measured) => figures.extend(measured.into_iter().map(|figure| (part.name, figure))),
+            // What the others took minutes to measure is not thrown away for it.
+            Err(error) => broken.push(format!("{} could not be measured: {error}", part.name)),
+        }
+    }
+    println!("\n{}load {}", table(&figures), load());
+    write_json(workspace, bench, &figures)?;
+    let missed = figures.iter().filter(|(_, figure)| !figure.is_kept());
+    broken.extend(missed.map(|(_, figure)| format!("not kept: {}", figure.what)));
+    if broken.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Check(broken.join("\n  ")))
+}
+
+fn choose<'a>(parts: &'a [Part], names: &[String]) -> Result<Vec<&'a Part>> {
+    if let Some(unknown) = names.iter().find(|name| !parts.iter().any(|part| part.name == **name)) {
+        let known: Vec<&str> = parts.iter().map(|part| part.name).collect();
+        return Err(Error::Check(format!("no part is named {unknown}; there are {}", known.join(", "))));
+    }
+    Ok(parts.iter().filter(|part| names.is_empty() || names.iter().any(|name| name == part.name)).collect())
+}
+
+fn build(workspace: &Workspace) -> Result<PathBuf> {
+    shell::run(&mut workspace.cargo(&["build", "--release", "--package", "plimsoll"]), BUILD_LIMIT)?;
+    Ok(workspace.target.join("release/plimsoll"))
+}
+
+fn table(figures: &[(&str, Figure)]) -> Table {
+    let mut table = Table::new(&["part", "what", "runs", "median", "p99", "max", "promised"]);
+    for (part, figure) in figures {
+        let mut row = vec![(*part).to_owned()];
+        row.extend(figure.cells());
+        table.row(row);
+    }
+    table
+}
+
+fn write_json(workspace: &Workspace, bench: &str, figures: &[(&str, Figure)]) -> Result<()> {
+    let folder = workspace.target.join("bench");
+    fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
+    let path = folder.join(format!("{bench}.json"));
+    let figures: Vec<_> = figures.iter().map(|(part, figure)| figure.json(part)).collect();
+    let json = serde_json::json!({ "bench": bench, "machine": machine(), "figures": figures });
+    fs::write(&path, format!("{json:#}\n")).map_err(Error::file("write", &path))?;
+    println!("written to {}", path.display());
+    Ok(())
+}
+
+/// Without this a figure means little.
+fn machine() -> serde_json::Value {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    serde_json::json!({ "cores": cores, "kernel": kernel.trim(), "load": load() })
+}
+
+/// Over the last 1, 5 and 15 minutes; what we measure counts too.
+fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().take(3).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_chosen_by_name_and_an_unknown_one_is_refused() {
+        let part = |name| Part { name, run: |_| Ok(Vec::new()) };
+        let parts = [part("spike"), part("footprint")];
+        let names = |chosen: Vec<&Part>| chosen.iter().map(|part| part.name).collect::<Vec<_>>();
+        assert_eq!(names(choose(&parts, &[]).unwrap()), ["spike", "footprint"]);
+        assert_eq!(names(choose(&parts, &["footprint".into()]).unwrap()), ["footprint"]);
+        let error = choose(&parts, &["speed".into()]).map(names).unwrap_err().to_string();
+        assert_eq!(error, "no part is named speed; there are spike, footprint");
+    }
+}

@@ -1,0 +1,100 @@
+//! The steps, in the order in which they tell most for the least time.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::shell;
+use crate::tally::Tally;
+use crate::test::Step;
+use crate::test::suites::{self, Selection, WHOLE};
+use crate::workspace::{MUSL, Workspace};
+use crate::{dist, tidy, vm};
+
+/// Runtimes that the examples and the suites of the layers start for real.
+const RUNTIMES: &[&str] = &["node", "python3", "java"];
+
+/// Every step ends: the longest on two slow cores takes a third of this.
+const LIMIT: Duration = Duration::from_mins(20);
+
+/// What the simulation explores in CI; in the tests of a debug build it explores less.
+const SEEDS: &str = "10000";
+const SEEDS_VARIABLE: &str = "PLIMSOLL_SEEDS";
+
+/// What the VM and the static binary cannot do without.
+const STATIC: &[&str] = &[MUSL, "musl-gcc"];
+const MACHINE: &[&str] = &[MUSL, "musl-gcc", "cpio", "qemu-system-x86_64"];
+
+pub(super) const STEPS: [Step; 10] = [
+    Step { quick: true, needs: &["rustfmt"], ..Step::new("format", format) },
+    Step { quick: true, needs: &["clippy"], ..Step::new("clippy", clippy) },
+    Step { quick: true, ..Step::new("tidy", |workspace, _| tidy::run(workspace)) },
+    Step { quick: true, wants: RUNTIMES, ..Step::new("tests", tests) },
+    Step::new("tests in documentation", tests_in_documentation),
+    Step::new("documentation", documentation),
+    Step::new("dependencies", dependencies),
+    Step::new("simulation", simulation),
+    Step { needs: MACHINE, ..Step::new("kernel suites in the VM", machine) },
+    Step {
+        needs: STATIC,
+        ..Step::new("static binary in an empty root", |workspace, _| dist::smoke(workspace))
+    },
+];
+
+fn format(workspace: &Workspace, _: &mut Tally) -> Result<()> {
+    shell::run(&mut workspace.cargo(&["fmt", "--all", "--check"]), LIMIT)
+}
+
+fn clippy(workspace: &Workspace, _: &mut Tally) -> Result<()> {
+    let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+    shell::run(&mut workspace.cargo(&args), LIMIT)
+}
+
+fn tests(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    let suites = suites::run(workspace, &Selection { args: &[WHOLE], env: &[] }, LIMIT, tally)?;
+    suites::all_ran(&suites, &workspace.packages)
+}
+
+/// nextest leaves these out.
+fn tests_in_documentation(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    suites::run_libtest(&mut workspace.cargo(&["test", "--workspace", "--doc"]), LIMIT, tally).map(drop)
+}
+
+/// With private items, since it is written for those who work on them.
+fn documentation(workspace: &Workspace, _: &mut Tally) -> Result<()> {
+    let mut command = workspace.cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
+    shell::run(command.env("RUSTDOCFLAGS", "-D warnings -A rustdoc::private_intra_doc_links"), LIMIT)
+}
+
+fn dependencies(workspace: &Workspace, _: &mut Tally) -> Result<()> {
+    if !shell::has("cargo-deny") {
+        return tidy::check_licences(workspace);
+    }
+    // Advisories need the network and change by themselves; they are no part of what a change did.
+    shell::run(&mut workspace.cargo(&["deny", "check", "bans", "licenses", "sources"]), LIMIT)
+}
+
+/// Optimized, because it is the only suite whose worth is its size.
+fn simulation(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    let selection =
+        Selection { args: &["--release", "--package", "plimsoll-sim"], env: &[(SEEDS_VARIABLE, SEEDS)] };
+    let ran = suites::run(workspace, &selection, LIMIT, tally)?;
+    if ran.iter().all(|suite| suite.tally.ran() == 0) {
+        return Err(Error::Check("the simulation ran nothing".into()));
+    }
+    Ok(())
+}
+
+fn machine(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
+    match vm::run(workspace, &vm::Args::default()) {
+        Ok(ran) => {
+            *tally += ran;
+            Ok(())
+        }
+        Err(error) => {
+            if let Error::Vm { tally: ran, .. } = &error {
+                *tally += *ran;
+            }
+            Err(error)
+        }
+    }
+}
