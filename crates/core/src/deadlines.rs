@@ -42,6 +42,10 @@ impl Deadlines {
         self.take(due);
     }
 
+    pub(crate) fn get(&self, due: Due) -> Option<Instant> {
+        self.by_key.get(&due).copied()
+    }
+
     /// Clears a deadline and says when it would have been.
     pub(crate) fn take(&mut self, due: Due) -> Option<Instant> {
         let at = self.by_key.remove(&due)?;

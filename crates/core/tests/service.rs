@@ -43,7 +43,10 @@ fn requests_come_once_it_is_ready_and_stop_before_the_stop_signal() {
     bench.probed(1, ProbeOutcome::Passed { took: millis(1) });
     assert_eq!(bench.did(), [Action::Admit { instance: instance(1) }]);
     bench.order(Order::Stop);
-    let end = [Action::Withdraw { instance: instance(1) }, Action::Signal { instance: instance(1) }];
+    let end = [
+        Action::Withdraw { instance: instance(1), drain: Duration::ZERO },
+        Action::Signal { instance: instance(1) },
+    ];
     assert_eq!(bench.did(), end);
 }
 
@@ -90,7 +93,7 @@ fn with_overlap_the_old_one_serves_until_the_new_one_is_ready() {
     bench.get_ready(2);
     let handover = [
         Action::Admit { instance: instance(2) },
-        Action::Withdraw { instance: instance(1) },
+        Action::Withdraw { instance: instance(1), drain: Duration::ZERO },
         Action::Signal { instance: instance(1) },
     ];
     assert_eq!(bench.did(), handover);

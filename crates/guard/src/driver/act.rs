@@ -39,7 +39,7 @@ impl Driver {
             Action::SetHigh { instance, at } => self.set_high(instance, at),
             Action::Release { instance } => self.release(instance),
             // The seams of the front, which carries traffic: until it is there, nobody asks who may have requests.
-            Action::Admit { .. } | Action::Withdraw { .. } => {}
+            Action::Admit { .. } | Action::Withdraw { .. } | Action::Stand { .. } => {}
         }
     }
 

@@ -1,0 +1,1 @@
+//! The gate, event by event.
