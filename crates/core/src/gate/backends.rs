@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use crate::ids::InstanceId;
+use crate::planted::{Plant, Planted};
 use crate::units::Instant;
 
 /// A fresh instance gets this many of those that waited at once, and one more with each that it answers.
@@ -66,6 +67,14 @@ struct Window {
     grows: Instant,
 }
 
+/// No requests until then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pause {
+    until: Instant,
+    /// For failing rather than for refusing connections: it could serve, if nobody else can.
+    ejected: bool,
+}
+
 #[derive(Debug)]
 pub(super) struct Backend {
     pub(super) id: InstanceId,
@@ -78,7 +87,7 @@ pub(super) struct Backend {
     /// Failures in a row.
     strikes: u32,
     pauses: u32,
-    paused_until: Option<Instant>,
+    pause: Option<Pause>,
     /// The last sign of life, or the beginning of the oldest wait since.
     progress: Instant,
 }
@@ -94,7 +103,7 @@ impl Backend {
             window: None,
             strikes: 0,
             pauses: 0,
-            paused_until: None,
+            pause: None,
             progress: now,
         }
     }
@@ -106,14 +115,14 @@ impl Backend {
     /// Admitted again after a withdrawal.
     pub(super) fn open(&mut self) {
         self.stand = Stand::Open;
-        self.paused_until = None;
+        self.pause = None;
         self.pauses = 0;
         self.strikes = 0;
     }
 
-    /// A crowd waits: it is let through at the rate that this instance stands.
-    pub(super) fn narrow(&mut self, now: Instant, size: u32) {
-        self.window = Some(Window { size, grows: now + WINDOW_GROWS });
+    /// A crowd waits: it is let through at the rate that this instance stands, from `at` on.
+    fn narrow(&mut self, at: Instant, size: u32) {
+        self.window = Some(Window { size, grows: at + WINDOW_GROWS });
     }
 
     pub(super) fn narrow_for_a_crowd(&mut self, now: Instant) {
@@ -130,9 +139,18 @@ impl Backend {
     /// Whether one more may go to it.
     pub(super) fn has_room(&self, now: Instant, in_flight_max: u32) -> bool {
         let allowed = self.window.map_or(in_flight_max, |window| window.size.min(in_flight_max));
-        // A stream is a connection and hardly any work: it takes no place from those that want an answer.
-        let busy = self.in_flight - self.streams.min(self.in_flight);
-        self.is_open() && busy < allowed && self.paused_until.is_none_or(|until| until <= now)
+        // With none at all nothing would ever move again.
+        self.is_open() && self.busy() < allowed.max(1) && !self.is_paused(now)
+    }
+
+    /// A stream is a connection and hardly any work: it takes no place from those that want an answer.
+    fn busy(&self) -> u32 {
+        self.in_flight.saturating_sub(self.streams)
+    }
+
+    /// What it carries; less is better.
+    pub(super) fn load(&self) -> (u32, u32) {
+        (self.busy(), self.streams)
     }
 
     /// One more goes to it.
@@ -149,8 +167,12 @@ impl Backend {
         self.progress = now;
     }
 
-    pub(super) fn streams(&mut self) {
+    pub(super) fn streams(&mut self, now: Instant) {
         self.streams += 1;
+        // The others were closed already, and this one has come too late to last.
+        if let Stand::Draining { close_streams: close @ None, .. } = &mut self.stand {
+            *close = Some(now);
+        }
     }
 
     pub(super) fn done(&mut self, now: Instant, phase: Phase, outcome: Outcome) {
@@ -173,10 +195,12 @@ impl Backend {
         self.pauses = 0;
         if let Some(window) = &mut self.window {
             window.size += 1;
-            if window.size >= WINDOW_WIDE {
-                self.window = None;
-            }
         }
+        self.drop_wide_window();
+    }
+
+    fn drop_wide_window(&mut self) {
+        self.window = self.window.filter(|window| window.size < WINDOW_WIDE);
     }
 
     /// Nobody waits, and the window was never met: it has done its work.
@@ -188,11 +212,11 @@ impl Backend {
 
     /// It refused a connection: nobody is sent there for a moment, and then one request finds out.
     pub(super) fn cool(&mut self, now: Instant) {
-        if self.paused_until.is_none_or(|until| until <= now) {
+        if !self.is_paused(now) {
             let pause = COOL_FIRST.saturating_mul(1 << self.pauses.min(16)).min(COOL_MAX);
             self.pauses += 1;
-            self.paused_until = Some(now + pause);
-            self.narrow(now, 1);
+            self.pause = Some(Pause { until: now + pause, ejected: false });
+            self.narrow(now + pause, 1);
         }
     }
 
@@ -204,22 +228,32 @@ impl Backend {
         let pause = EJECT_FIRST.saturating_mul(1 << self.pauses.min(16)).min(EJECT_MAX);
         self.strikes = 0;
         self.pauses += 1;
-        self.paused_until = Some(now + pause);
-        self.narrow(now, 1);
+        self.pause = Some(Pause { until: now + pause, ejected: true });
+        self.narrow(now + pause, 1);
         Some(pause)
     }
 
     pub(super) fn is_paused(&self, now: Instant) -> bool {
-        self.paused_until.is_some_and(|until| until > now)
+        self.pause.is_some_and(|pause| pause.until > now)
+    }
+
+    /// It is the last one: better it than nobody, one request at a time.
+    pub(super) fn take_back(&mut self) {
+        self.pause = self.pause.filter(|pause| !pause.ejected);
     }
 
     /// Requests wait there and nothing came for `hang`. Told once for each `hang`.
     pub(super) fn stalls(&mut self, now: Instant, hang: Duration) -> bool {
-        let stalled = self.waiting > 0 && now.since(self.progress) >= hang;
+        let stalled = self.stall_due(hang).is_some_and(|at| at <= now);
         if stalled {
             self.progress = now;
         }
         stalled
+    }
+
+    /// One that drains has its deadline already, and is not asked any more.
+    fn stall_due(&self, hang: Duration) -> Option<Instant> {
+        (self.is_open() && self.waiting > 0).then(|| self.progress + hang)
     }
 
     /// Whether its streams are to be closed now: their time is over, or others wait and they are all that is left.
@@ -240,20 +274,25 @@ impl Backend {
         (self.streams > 0).then(|| if crowd && alone { close.min(since + STREAMS_YIELD) } else { close })
     }
 
-    /// The window's own growth.
+    /// What time alone changes: a pause that is over, and the window's own growth.
     pub(super) fn grow(&mut self, now: Instant) {
+        self.pause = self.pause.filter(|pause| pause.until > now);
         if let Some(window) = &mut self.window
             && window.grows <= now
         {
             window.size += WINDOW_FIRST;
             window.grows = now + WINDOW_GROWS;
         }
+        self.drop_wide_window();
     }
 
-    pub(super) fn next_deadline(&self, hang: Duration, crowd: bool) -> Option<Instant> {
-        let stall = (self.waiting > 0).then(|| self.progress + hang);
-        let window = self.window.filter(|_| crowd).map(|window| window.grows);
-        let pause = self.paused_until.filter(|_| crowd);
-        [stall, window, pause, self.streams_due(crowd)].into_iter().flatten().min()
+    pub(super) fn next_deadline(&self, hang: Duration, crowd: bool, plant: Plant) -> Option<Instant> {
+        if plant.has(Planted::DrainingStalls) && !self.is_open() && self.waiting > 0 {
+            return Some(self.progress + hang);
+        }
+        let awaited = crowd && self.is_open();
+        let window = self.window.filter(|_| awaited).map(|window| window.grows);
+        let pause = self.pause.filter(|_| awaited).map(|pause| pause.until);
+        [self.stall_due(hang), window, pause, self.streams_due(crowd)].into_iter().flatten().min()
     }
 }

@@ -21,6 +21,7 @@ pub use hold::Ticket;
 pub use replay::{Plea, Reach, Ruling, Why};
 
 use crate::ids::{InstanceId, ServiceId};
+use crate::planted::Plant;
 use crate::units::{Bytes, Instant};
 use hold::Held;
 use service::Service;
@@ -31,6 +32,8 @@ pub const HOLD_BYTES_DEFAULT: Bytes = Bytes::mib(64);
 /// Requests that one instance may have at a time; more wait. Far above what a healthy instance has, and low enough that
 /// one that answers nobody does not swallow every connection there is.
 pub const IN_FLIGHT_MAX_DEFAULT: u32 = 4096;
+/// A shorter `hang` would be told more often than it can be looked at.
+const HANG_MIN: Duration = Duration::from_millis(10);
 /// What a client is told to wait when nothing better is known.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The same for a service that somebody stopped.
@@ -173,6 +176,9 @@ pub struct Gate {
     capacity: Capacity,
     actions: VecDeque<GateAction>,
     next_ticket: u64,
+    /// There may be more room than before, for those who wait.
+    reconfigured: bool,
+    plant: Plant,
 }
 
 /// What a step may use and change besides the service itself.
@@ -180,17 +186,27 @@ pub(crate) struct Cx<'a> {
     pub(crate) now: Instant,
     pub(crate) capacity: &'a mut Capacity,
     pub(crate) actions: &'a mut VecDeque<GateAction>,
+    pub(crate) plant: Plant,
 }
 
 impl Gate {
     pub fn new(config: GateConfig) -> Self {
         let capacity = Capacity { config, held: 0, held_bytes: Bytes::ZERO };
-        Self { services: Vec::new(), capacity, actions: VecDeque::new(), next_ticket: 1 }
+        Self {
+            services: Vec::new(),
+            capacity,
+            actions: VecDeque::new(),
+            next_ticket: 1,
+            reconfigured: false,
+            plant: Plant::default(),
+        }
     }
 
-    /// New bounds. What waits already stays; its deadline too.
+    /// New bounds. What waits already stays; its deadline too. Where there is room now, [`Gate::next_deadline`] is at
+    /// once.
     pub fn configure(&mut self, config: GateConfig) {
         self.capacity.config = config;
+        self.reconfigured = true;
     }
 
     /// A service whose requests come through here. `hang`: no answer for this long with requests waiting is a stall.
@@ -200,7 +216,7 @@ impl Gate {
             self.services.push(Service::new(id));
         }
         if let Some(known) = self.services.get_mut(service.0 as usize) {
-            known.hang = hang;
+            known.hang = hang.max(HANG_MIN);
         }
     }
 
@@ -259,7 +275,8 @@ impl Gate {
         self.with(now, instance.service, |it, _| it.answered(now, instance));
     }
 
-    /// The answer goes on for an unknown time: an upgraded connection or an event stream.
+    /// The answer goes on for an unknown time: an upgraded connection or an event stream. Comes after
+    /// [`Gate::answered`].
     pub fn streams(&mut self, now: Instant, instance: InstanceId) {
         self.with(now, instance.service, |it, cx| it.streams(cx, instance));
     }
@@ -271,7 +288,7 @@ impl Gate {
 
     /// A request failed on its way: may it be sent again?
     pub fn plead(&mut self, now: Instant, service: ServiceId, plea: &Plea) -> Ruling {
-        self.with(now, service, |it, _| it.plead(now, plea)).unwrap_or(Ruling::GiveUp(Why::Gone))
+        self.with(now, service, |it, cx| it.plead(cx, plea)).unwrap_or(Ruling::GiveUp(Why::Gone))
     }
 
     /// Whether a request like this one was in flight at two deaths not long ago.
@@ -280,6 +297,7 @@ impl Gate {
     }
 
     pub fn handle_deadline(&mut self, now: Instant) {
+        self.reconfigured = false;
         for index in 0..self.services.len() {
             if self.services[index].is_active() {
                 let id = self.services[index].id;
@@ -290,7 +308,11 @@ impl Gate {
 
     /// When to come back at the latest; `None` while nothing waits and nothing is in flight.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.services.iter().filter(|it| it.is_active()).filter_map(Service::next_deadline).min()
+        if self.reconfigured && self.held() > 0 {
+            return Some(Instant::default());
+        }
+        let active = self.services.iter().filter(|it| it.is_active());
+        active.filter_map(|it| it.next_deadline(self.plant)).min()
     }
 
     pub fn next_action(&mut self) -> Option<GateAction> {
@@ -299,6 +321,12 @@ impl Gate {
 
     pub fn has_actions(&self) -> bool {
         !self.actions.is_empty()
+    }
+
+    /// Puts a bug to work, for the simulator's own test.
+    #[cfg(feature = "planted")]
+    pub fn plant(&mut self, bug: crate::planted::Planted) {
+        self.plant = Plant(Some(bug));
     }
 
     /// Requests held now, over all services.
@@ -322,7 +350,7 @@ impl Gate {
         step: impl FnOnce(&mut Service, &mut Cx<'_>) -> T,
     ) -> Option<T> {
         let service = self.services.get_mut(service.0 as usize)?;
-        let mut cx = Cx { now, capacity: &mut self.capacity, actions: &mut self.actions };
+        let mut cx = Cx { now, capacity: &mut self.capacity, actions: &mut self.actions, plant: self.plant };
         Some(step(service, &mut cx))
     }
 }

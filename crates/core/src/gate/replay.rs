@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 use core::time::Duration;
 
+use crate::planted::{Plant, Planted};
 use crate::units::Instant;
 
 /// Replays of sent requests: a part of the requests of the last [`SLOTS`] seconds, and this many at any rate.
@@ -107,17 +108,18 @@ impl Replays {
         self.replayed
     }
 
-    pub(super) fn plead(&mut self, now: Instant, plea: &Plea) -> Ruling {
+    pub(super) fn plead(&mut self, now: Instant, plea: &Plea, plant: Plant) -> Ruling {
         if plea.reach == Reach::Answered {
             return Ruling::GiveUp(Why::Answered);
         }
         if plea.reach == Reach::Sent {
             let known = self.is_poison(now, plea.fingerprint);
-            if plea.deaths >= DEATHS || (known && plea.deaths > 0) {
+            let suspect = plea.deaths >= DEATHS || (known && plea.deaths > 0);
+            if suspect && !plant.has(Planted::PoisonReplayed) {
                 self.remember(now, plea.fingerprint);
                 return Ruling::GiveUp(Why::Poison);
             }
-            if !plea.safe && !plea.repeatable {
+            if !plea.safe && !plea.repeatable && !plant.has(Planted::ReplayPost) {
                 return Ruling::GiveUp(Why::MayHaveRun);
             }
         }

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::config::HANG_DEFAULT;
 use crate::ids::{InstanceId, ServiceId};
-use crate::units::Instant;
+use crate::planted::{Plant, Planted};
+use crate::units::{Bytes, Instant};
+
+/// An odd step that visits all numbers, evenly spread (2^32 over the golden ratio).
+const TURN: u32 = 0x9e37_79b9;
 
 #[derive(Debug)]
 pub(super) struct Service {
@@ -27,6 +31,8 @@ pub(super) struct Service {
     held_ever: u64,
     refused: u64,
     longest_hold: Duration,
+    /// Who is asked first when those that wait go: another one each time.
+    turn: u32,
 }
 
 /// From the first that waits to the last that goes.
@@ -51,12 +57,13 @@ impl Service {
             held_ever: 0,
             refused: 0,
             longest_hold: Duration::ZERO,
+            turn: 0,
         }
     }
 
     pub(super) fn stand(&mut self, cx: &mut Cx<'_>, standing: Standing) {
         self.standing = standing;
-        if standing == Standing::Stopped {
+        if standing == Standing::Stopped && !cx.plant.has(Planted::ForgetHeldOnStop) {
             while let Some((ticket, held)) = self.queue.pop(cx.capacity) {
                 self.refuse_held(cx, ticket, &held, Reason::Stopped);
             }
@@ -70,6 +77,7 @@ impl Service {
             None => self.backends.push(Backend::new(cx.now, instance)),
         }
         if !self.queue.is_empty()
+            && !cx.plant.has(Planted::ReleaseAll)
             && let Some(index) = self.position(instance)
         {
             self.backends[index].narrow_for_a_crowd(cx.now);
@@ -79,14 +87,19 @@ impl Service {
 
     pub(super) fn withdraw(&mut self, cx: &mut Cx<'_>, instance: InstanceId, drain: Duration) -> u32 {
         let Some(index) = self.position(instance) else { return 0 };
-        self.backends[index].drain(cx.now, drain);
-        self.backends[index].in_flight
+        if !cx.plant.has(Planted::ReleaseToWithdrawn) {
+            self.backends[index].drain(cx.now, drain);
+        }
+        self.keep_one(cx.now);
+        self.release(cx);
+        self.position(instance).map_or(0, |index| self.backends[index].in_flight)
     }
 
     pub(super) fn forget(&mut self, cx: &mut Cx<'_>, instance: InstanceId) {
         let Some(index) = self.position(instance) else { return };
         // What is still in flight there ends with its connection, and then is not found any more.
         self.backends.swap_remove(index);
+        self.keep_one(cx.now);
         self.release(cx);
     }
 
@@ -96,8 +109,17 @@ impl Service {
     }
 
     /// Go, wait, or be refused.
-    pub(super) fn place(&mut self, cx: &mut Cx<'_>, ticket: Ticket, held: Held, draw: u32) -> Answer {
-        // Nobody overtakes those who wait.
+    pub(super) fn place(&mut self, cx: &mut Cx<'_>, ticket: Ticket, mut held: Held, draw: u32) -> Answer {
+        if cx.plant.has(Planted::WaitBeginsAnew) {
+            held.waited = Duration::ZERO;
+        }
+        if cx.plant.has(Planted::HoldBytesIgnored) {
+            held.body = Bytes::ZERO;
+        }
+        // One that is in the line already gives up its place there: it is answered once.
+        self.left(cx, ticket);
+        // Time may have made room. Nobody overtakes those who wait.
+        self.release(cx);
         let first = self.queue.is_empty();
         if first && let Some(index) = self.pick(cx.now, cx.config().in_flight_max, draw) {
             self.backends[index].take(cx.now);
@@ -109,7 +131,9 @@ impl Service {
         }
         if let Err(reason) = self.queue.push(cx.capacity, ticket, held) {
             self.refused += 1;
-            self.episode.refused += 1;
+            if !first {
+                self.episode.refused += 1;
+            }
             return Answer::Refused(Refusal { reason, retry_after: retry_after(draw) });
         }
         if first {
@@ -139,10 +163,16 @@ impl Service {
     }
 
     pub(super) fn left(&mut self, cx: &mut Cx<'_>, ticket: Ticket) {
-        if let Some(held) = self.queue.remove(cx.capacity, ticket) {
-            self.waited(held.waited_at(cx.now));
-            self.end_episode_when_empty(cx);
+        let before = *cx.capacity;
+        let Some(held) = self.queue.remove(cx.capacity, ticket) else { return };
+        if cx.plant.has(Planted::HoldLeaksPlace) {
+            *cx.capacity = before;
         }
+        if cx.plant.has(Planted::AnswerTwice) {
+            self.refuse_held(cx, ticket, &held, Reason::Gone);
+        }
+        self.waited(held.waited_at(cx.now));
+        self.end_episode_when_empty(cx);
     }
 
     pub(super) fn answered(&mut self, now: Instant, instance: InstanceId) {
@@ -153,7 +183,7 @@ impl Service {
 
     pub(super) fn streams(&mut self, cx: &mut Cx<'_>, instance: InstanceId) {
         if let Some(index) = self.position(instance) {
-            self.backends[index].streams();
+            self.backends[index].streams(cx.now);
             // A stream takes no place, so one that waits may have it.
             self.release(cx);
         }
@@ -161,6 +191,9 @@ impl Service {
 
     pub(super) fn done(&mut self, cx: &mut Cx<'_>, instance: InstanceId, phase: Phase, outcome: Outcome) {
         let Some(index) = self.position(instance) else { return };
+        if cx.plant.has(Planted::LeftIsNotDone) && outcome == Outcome::Left {
+            return;
+        }
         let backend = &mut self.backends[index];
         backend.done(cx.now, phase, outcome);
         if !backend.is_open() {
@@ -168,23 +201,37 @@ impl Service {
             cx.act(GateAction::InFlight { instance, count });
             return;
         }
-        if outcome == Outcome::Unreachable {
-            backend.cool(cx.now);
-        } else if self.has_others(cx.now, index)
+        match outcome {
+            Outcome::Served if self.queue.is_empty() => self.backends[index].widen_when_calm(),
+            Outcome::Unreachable => {
+                self.backends[index].cool(cx.now);
+                self.keep_one(cx.now);
+            }
+            Outcome::Lost | Outcome::TimedOut => self.eject(cx, index),
+            Outcome::Served | Outcome::Left => {}
+        }
+        self.release(cx);
+    }
+
+    /// Never the last one.
+    fn eject(&mut self, cx: &mut Cx<'_>, index: usize) {
+        if (self.has_others(cx.now, index) || cx.plant.has(Planted::EjectLast))
             && let Some(pause) = self.backends[index].eject(cx.now)
         {
-            let what = GateRecord::Ejected { instance, pause };
+            let what = GateRecord::Ejected { instance: self.backends[index].id, pause };
             cx.act(GateAction::Tell { service: self.id, what });
-        }
-        if self.queue.is_empty() {
-            self.backends[index].widen_when_calm();
-        } else {
-            self.release(cx);
         }
     }
 
-    pub(super) fn plead(&mut self, now: Instant, plea: &Plea) -> Ruling {
-        self.replays.plead(now, plea)
+    /// Where the others are gone, one that was left out for failing is better than none.
+    fn keep_one(&mut self, now: Instant) {
+        if !self.backends.iter().any(|it| it.is_open() && !it.is_paused(now)) {
+            self.backends.iter_mut().for_each(Backend::take_back);
+        }
+    }
+
+    pub(super) fn plead(&mut self, cx: &Cx<'_>, plea: &Plea) -> Ruling {
+        self.replays.plead(cx.now, plea, cx.plant)
     }
 
     pub(super) fn is_poison(&mut self, now: Instant, fingerprint: u64) -> bool {
@@ -195,13 +242,12 @@ impl Service {
         let crowd = !self.queue.is_empty();
         for backend in &mut self.backends {
             let instance = backend.id;
-            if backend.is_open() && backend.stalls(cx.now, self.hang) {
+            if backend.stalls(cx.now, self.hang) {
                 cx.actions.push_back(GateAction::Stalled { instance });
             }
-            if backend.closes_streams(cx.now, crowd) {
+            if backend.closes_streams(cx.now, crowd) && !cx.plant.has(Planted::StreamsNeverClosed) {
                 cx.actions.push_back(GateAction::CloseStreams { instance });
             }
-            backend.grow(cx.now);
         }
         self.release(cx);
         while let Some((ticket, held)) = self.queue.pop_expired(cx.capacity, cx.now) {
@@ -210,9 +256,9 @@ impl Service {
         self.end_episode_when_empty(cx);
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let crowd = !self.queue.is_empty();
-        let backends = self.backends.iter().filter_map(|it| it.next_deadline(self.hang, crowd));
+    pub(super) fn next_deadline(&self, plant: Plant) -> Option<Instant> {
+        let crowd = !self.queue.is_empty() && !plant.has(Planted::CrowdForgotten);
+        let backends = self.backends.iter().filter_map(|it| it.next_deadline(self.hang, crowd, plant));
         backends.chain(self.queue.next_deadline()).min()
     }
 
@@ -240,14 +286,16 @@ impl Service {
 
     /// Lets those go that have waited longest, for as long as somebody has room.
     fn release(&mut self, cx: &mut Cx<'_>) {
-        let mut draw = 0;
+        self.backends.iter_mut().for_each(|it| it.grow(cx.now));
         while !self.queue.is_empty() {
-            let Some(index) = self.pick(cx.now, cx.config().in_flight_max, draw) else { return };
-            let Some((ticket, held)) = self.queue.pop(cx.capacity) else { return };
+            let Some(index) = self.pick(cx.now, cx.config().in_flight_max, self.turn) else { return };
+            let newest = cx.plant.has(Planted::Overtake);
+            let next = if newest { self.queue.pop_newest(cx.capacity) } else { self.queue.pop(cx.capacity) };
+            let Some((ticket, held)) = next else { return };
             self.waited(held.waited_at(cx.now));
             self.backends[index].take(cx.now);
             cx.act(GateAction::Release { ticket, instance: self.backends[index].id });
-            draw = draw.wrapping_add(0x9e37_79b9);
+            self.turn = self.turn.wrapping_add(TURN);
         }
         self.end_episode_when_empty(cx);
     }
@@ -299,7 +347,7 @@ impl Service {
         let one = draw as usize % count;
         let step = 1 + (draw >> 16) as usize % (count - 1);
         let (one, other) = (nth(one)?, nth((one + step) % count)?);
-        let lighter = self.backends[other].in_flight < self.backends[one].in_flight;
+        let lighter = self.backends[other].load() < self.backends[one].load();
         Some(if lighter { other } else { one })
     }
 

@@ -42,7 +42,8 @@ impl Service {
         }
         let then_kill = urgency == Urgency::Hard;
         // Whoever carries its traffic answers at once how much of it is still there.
-        let drains = self.instances[index].in_flight.is_some() && !cause.is_deaf() && !then_kill;
+        let carried = self.instances[index].admitted && self.instances[index].in_flight.is_some();
+        let drains = carried && !cause.is_deaf() && !then_kill;
         let drain = if drains { self.config.recovery.drain } else { Duration::ZERO };
         self.withdraw(cx, index, drain);
         let evidence_until = self.keep_evidence(cx, index, cause, urgency);
