@@ -224,7 +224,8 @@ fn evidence_is_waited_for_half_a_second_at_most() {
     bench.sampled(1, 302);
     let (instance, incident) = (instance(1), plimsoll_core::IncidentId(1));
     let keep = Action::KeepEvidence { instance, incident, budget: millis(500) };
-    assert_eq!(bench.did(), [keep, Action::Withdraw { instance }]);
+    let withdraw = Action::Withdraw { instance, drain: Duration::ZERO };
+    assert_eq!(bench.did(), [withdraw, keep]);
     bench.pass(millis(499));
     assert_eq!(bench.did(), []);
     bench.pass(millis(1));
