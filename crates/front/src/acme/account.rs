@@ -55,13 +55,13 @@ impl Registrar {
             self.key = Some(KeyPair::generate()?.serialize_pem());
             self.unsaved = true;
         }
-        aside.not_stored = self.save().err();
+        aside.not_stored = self.save().await.err();
         let account = match self.restored(http).await? {
             Some(account) => account,
             None => self.register(http).await?,
         };
         aside.contact_refused = self.tell_contact(&account).await.err();
-        aside.not_stored = self.save().err().or(aside.not_stored.take());
+        aside.not_stored = self.save().await.err().or(aside.not_stored.take());
         Ok(account)
     }
 
@@ -97,20 +97,23 @@ impl Registrar {
         Ok(())
     }
 
-    fn save(&mut self) -> Result<(), AcmeError> {
+    async fn save(&mut self) -> Result<(), AcmeError> {
         if !self.unsaved {
             return Ok(());
         }
-        if let Some(pem) = self.key.as_ref().filter(|pem| self.store.read(KEY).ok().flatten().as_ref() != Some(pem)) {
-            self.store.write(KEY, pem, |text| key_of(text).map(|_| ()))?;
+        if let Some(pem) =
+            self.key.clone().filter(|pem| self.store.read(KEY).ok().flatten().as_ref() != Some(pem))
+        {
+            self.store.put(KEY.to_owned(), pem, |text| key_of(text).map(|_| ())).await?;
         }
-        if let Some(registration) = &self.registration {
+        if let Some(registration) = self.registration.clone() {
             let text = serde_json::json!(registration).to_string();
-            self.store.write(REGISTRATION, &text, |text| match serde_json::from_str::<Registration>(text) {
-                Ok(back) if back == *registration => Ok(()),
+            let verify = move |text: &str| match serde_json::from_str::<Registration>(text) {
+                Ok(back) if back == registration => Ok(()),
                 Ok(_) => Err("it differs".to_owned()),
                 Err(error) => Err(error.to_string()),
-            })?;
+            };
+            self.store.put(REGISTRATION.to_owned(), text, verify).await?;
             self.unsaved = false;
         }
         Ok(())
@@ -169,14 +172,14 @@ mod tests {
         Registrar::new(Store::new(state, &Directory::LetsEncrypt), "https://ca.example/dir".to_owned(), None)
     }
 
-    #[test]
-    fn a_key_and_its_registration_are_found_again() {
+    #[tokio::test]
+    async fn a_key_and_its_registration_are_found_again() {
         let state = tempfile::tempdir().unwrap();
         let mut first = registrar(state.path());
         first.key = Some(KeyPair::generate().unwrap().serialize_pem());
         first.registration = Some(Registration { id: "https://ca.example/1".to_owned(), email: None });
         first.unsaved = true;
-        first.save().unwrap();
+        first.save().await.unwrap();
         let mut second = registrar(state.path());
         second.load().unwrap();
         assert_eq!((second.key, second.registration), (first.key, first.registration));

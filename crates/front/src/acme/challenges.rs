@@ -116,7 +116,9 @@ fn validation_certificate(domain: &str, digest: &[u8]) -> Result<CertifiedKey, A
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-    Ok(CertifiedKey::from_der(vec![certificate.der().clone()], key, &ring::default_provider())?)
+    // Not `from_der`: it reads the certificate, and does not know the critical extension.
+    let key = ring::default_provider().key_provider.load_private_key(key)?;
+    Ok(CertifiedKey::new(vec![certificate.der().clone()], key))
 }
 
 /// The name a validation comes with: for an address, which no SNI can hold, its reverse (RFC 8738, 6).

@@ -193,10 +193,7 @@ mod tests {
         let mail = Config { email: Some("ops".to_owned()), ..config(&["a.org"]) };
         assert_eq!(mail.checked().unwrap_err(), ConfigError::Email("ops".to_owned()));
         let kinds = ChallengeKinds { http_01: false, tls_alpn_01: false };
-        assert_eq!(
-            Config { kinds, ..config(&["a.org"]) }.checked().unwrap_err(),
-            ConfigError::NoChallenge
-        );
+        assert_eq!(Config { kinds, ..config(&["a.org"]) }.checked().unwrap_err(), ConfigError::NoChallenge);
     }
 
     #[test]

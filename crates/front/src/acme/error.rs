@@ -10,7 +10,9 @@ pub enum ConfigError {
     NoDomains,
     #[error("acme takes at most 100 domains, and these are {0}: authorities refuse more in one certificate")]
     TooManyDomains(usize),
-    #[error("domain {0:?} is a wildcard, which an authority grants only by DNS: list the names, or use files")]
+    #[error(
+        "domain {0:?} is a wildcard, which an authority grants only by DNS: list the names, or use files"
+    )]
     Wildcard(String),
     #[error("domain {0:?} is not a host name: letters, digits, hyphens and dots, punycode for others")]
     Domain(String),
@@ -78,14 +80,25 @@ impl AcmeError {
         self.problem() == Some("accountDoesNotExist")
     }
 
+    /// Whether the directory may take the same order without a word about what it replaces: it knows nothing of that, or
+    /// does not know that certificate, or did not answer as it should.
+    pub(super) fn may_be_about_replacing(&self) -> bool {
+        let Self::Directory { error, .. } = self else { return false };
+        if let instant_acme::Error::Other(inner) = error {
+            // One of ours inside is a directory that was not reached.
+            return !inner.is::<Self>();
+        }
+        matches!(error, instant_acme::Error::Unsupported(_)) || self.ends_order()
+    }
+
     /// Whether the order is beyond help, so that only a new one can succeed.
     pub(super) fn ends_order(&self) -> bool {
         match self {
             Self::Validation { .. } | Self::NoChallenge(_) | Self::OrderState(_) | Self::Issued(_) => true,
             // No answer, or an answer about something else than the order.
-            Self::Directory { .. } => {
-                self.problem().is_some_and(|problem| !["badNonce", "rateLimited", "serverInternal"].contains(&problem))
-            }
+            Self::Directory { .. } => self
+                .problem()
+                .is_some_and(|problem| !["badNonce", "rateLimited", "serverInternal"].contains(&problem)),
             Self::Http { .. }
             | Self::HttpPatience { .. }
             | Self::NoRoots

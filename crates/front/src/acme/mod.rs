@@ -8,6 +8,7 @@ mod account;
 mod challenges;
 mod client;
 mod config;
+mod desk;
 mod error;
 mod http;
 mod order;

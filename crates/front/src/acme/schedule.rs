@@ -42,18 +42,13 @@ pub struct Window {
 /// The moment to renew. `luck` belongs to the certificate: drawn again at each look it would come out ever earlier.
 pub fn renew_at(life: Lifetime, window: Option<Window>, luck: f64) -> i64 {
     let length = life.not_after.saturating_sub(life.not_before).max(0);
-    match window.filter(|window| window.start < window.end) {
-        Some(window) => {
-            let last_call = life.not_after.saturating_sub(length / LAST_CALL_DIVISOR);
-            let width = window.end.saturating_sub(window.start);
-            window.start.saturating_add(share(width, luck)).min(last_call)
-        }
-        None => {
-            let left = if length < SHORT_LIFE { length / 2 } else { length / 3 };
-            let spread = share(length, luck / SPREAD_DIVISOR);
-            life.not_after.saturating_sub(left).saturating_sub(spread)
-        }
+    if let Some(window) = window.filter(|window| window.start < window.end) {
+        let last_call = life.not_after.saturating_sub(length / LAST_CALL_DIVISOR);
+        let width = window.end.saturating_sub(window.start);
+        return window.start.saturating_add(share(width, luck)).min(last_call);
     }
+    let left = if length < SHORT_LIFE { length / 2 } else { length / 3 };
+    life.not_after.saturating_sub(left).saturating_sub(share(length, luck / SPREAD_DIVISOR))
 }
 
 /// How long to sleep until the next look: not past `renew_at`, nor past a jittered `check`.

@@ -13,6 +13,8 @@ use super::error::AcmeError;
 
 /// More than any file of ours.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// The rights of the group and of everybody else.
+const OTHERS: u32 = 0o077;
 /// How many stored certificates are looked through at the start.
 const CERTIFICATES_MAX: usize = 256;
 
@@ -58,6 +60,19 @@ impl Store {
             let _ = std::fs::remove_file(&temporary);
         }
         written
+    }
+
+    /// As [`Self::write`], beside the runtime's thread: a disk that takes a second to sync must not hold up requests.
+    /// Once begun it is finished, even if nobody waits any more.
+    pub(super) async fn put(
+        &self,
+        name: String,
+        content: String,
+        verify: impl FnOnce(&str) -> Result<(), String> + Send + 'static,
+    ) -> Result<(), AcmeError> {
+        let store = self.clone();
+        let beside = tokio::task::spawn_blocking(move || store.write(&name, &content, verify));
+        beside.await.unwrap_or(Err(AcmeError::Interrupted))
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), AcmeError> {
@@ -111,7 +126,7 @@ fn write_new(path: &Path, content: &str) -> Result<(), AcmeError> {
 fn private_folder(folder: &Path) -> Result<(), AcmeError> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault(folder, "created"))?;
     let now = std::fs::metadata(folder).map_err(fault(folder, "read"))?.permissions().mode();
-    if now & 0o077 == 0 {
+    if now & OTHERS == 0 {
         return Ok(());
     }
     std::fs::set_permissions(folder, Permissions::from_mode(0o700)).map_err(fault(folder, "made private"))
@@ -138,7 +153,8 @@ mod tests {
         store.write("certificates/a.pem", "secret", |_| Ok(())).unwrap();
         store.write("certificates/a.pem", "newer", |_| Ok(())).unwrap();
         assert_eq!(store.read("certificates/a.pem").unwrap().as_deref(), Some("newer"));
-        let mode = |path: &str| std::fs::metadata(state.path().join(path)).unwrap().permissions().mode() & 0o777;
+        let mode =
+            |path: &str| std::fs::metadata(state.path().join(path)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode("acme"), 0o700);
         assert_eq!(mode("acme/letsencrypt/certificates"), 0o700);
         assert_eq!(mode("acme/letsencrypt/certificates/a.pem"), 0o600);

@@ -61,15 +61,16 @@ impl Acceptor {
     pub fn new(certificates: Arc<Certificates>, challenges: Arc<Challenges>) -> Result<Self, TlsError> {
         let provider = Arc::new(ring::default_provider());
         let builder = || {
-            let builder = ServerConfig::builder_with_provider(Arc::clone(&provider));
-            builder.with_safe_default_protocol_versions().map(|builder| builder.with_no_client_auth())
+            ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()
         };
-        let mut sites = builder()?.with_cert_resolver(Arc::<Certificates>::clone(&certificates));
+        let mut sites =
+            builder()?.with_no_client_auth().with_cert_resolver(Arc::<Certificates>::clone(&certificates));
         sites.alpn_protocols = vec![H2.to_vec(), HTTP1.to_vec()];
         // The keys are rolled by rustls every six hours; a session is bound to its name, so a swap of certificates
         // does not let it into another site.
         sites.ticketer = ring::Ticketer::new()?;
-        let mut validation = builder()?.with_cert_resolver(Arc::<Challenges>::clone(&challenges));
+        let mut validation =
+            builder()?.with_no_client_auth().with_cert_resolver(Arc::<Challenges>::clone(&challenges));
         validation.alpn_protocols = vec![ACME.to_vec()];
         validation.send_tls13_tickets = 0;
         Ok(Self { certificates, challenges, sites: Arc::new(sites), validation: Arc::new(validation) })

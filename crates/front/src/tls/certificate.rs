@@ -31,7 +31,9 @@ pub enum CertificateError {
     NoCertificate,
     #[error("has a certificate that cannot be read ({0}): is the file complete?")]
     Chain(String),
-    #[error("has more than {CHAIN_MAX} certificates: only the server's own and its intermediates belong there")]
+    #[error(
+        "has more than {CHAIN_MAX} certificates: only the server's own and its intermediates belong there"
+    )]
     ChainTooLong,
     #[error("names no host, so no client would accept it")]
     NoNames,
@@ -41,7 +43,9 @@ pub enum CertificateError {
     EncryptedKey,
     #[error("cannot be used as a private key ({0}): RSA, ECDSA P-256, P-384 and Ed25519 keys can")]
     Key(String),
-    #[error("belongs to another certificate: the key and the first certificate of the chain must be of one pair")]
+    #[error(
+        "belongs to another certificate: the key and the first certificate of the chain must be of one pair"
+    )]
     Mismatch,
 }
 
@@ -60,9 +64,15 @@ impl Certificate {
     pub fn from_pem(chain: &[u8], key: &[u8]) -> Result<Self, CertificateError> {
         let chain = read_chain(chain)?;
         let leaf = Leaf::read(&chain[0])?;
-        let key = read_key(key)?;
-        let provider = ring::default_provider();
-        let key = CertifiedKey::from_der(chain, key, &provider).map_err(refused)?;
+        let key = ring::default_provider()
+            .key_provider
+            .load_private_key(read_key(key)?)
+            .map_err(|error| CertificateError::Key(error.to_string()))?;
+        // Compared here and not by rustls, which cannot read every certificate that clients accept.
+        if key.public_key().is_some_and(|public| public.as_ref() != leaf.public_key) {
+            return Err(CertificateError::Mismatch);
+        }
+        let key = CertifiedKey::new(chain, key);
         Ok(Self {
             key: Arc::new(key),
             names: leaf.names,
@@ -130,18 +140,12 @@ fn read_key(text: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
     })
 }
 
-fn refused(error: rustls::Error) -> CertificateError {
-    if matches!(error, rustls::Error::InconsistentKeys(_)) {
-        CertificateError::Mismatch
-    } else {
-        CertificateError::Key(error.to_string())
-    }
-}
-
 struct Leaf {
     names: Vec<String>,
     not_before: i64,
     not_after: i64,
+    /// The whole SubjectPublicKeyInfo, DER.
+    public_key: Vec<u8>,
 }
 
 impl Leaf {
@@ -157,6 +161,7 @@ impl Leaf {
             names,
             not_before: validity.not_before.timestamp(),
             not_after: validity.not_after.timestamp(),
+            public_key: leaf.public_key().raw.to_vec(),
         })
     }
 }

@@ -131,9 +131,12 @@ impl Certificates {
 }
 
 impl Slot {
-    /// Serves `certificate` from the next handshake on.
+    /// Serves `certificate` from the next handshake on; the problem that there was is none any more.
     pub fn set(&self, certificate: Arc<Certificate>) {
-        self.change(|content| content.certificate = Some(certificate));
+        self.change(|content| {
+            content.certificate = Some(certificate);
+            content.problem = None;
+        });
     }
 
     /// Says what fails, or that nothing does any more.

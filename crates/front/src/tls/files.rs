@@ -97,14 +97,25 @@ impl FilePair {
 impl Files {
     /// Reads the files for the first time, and serves them. Blocks; fails where a running front would keep the old one,
     /// since here there is none.
-    pub fn open(pair: FilePair, certificates: &Arc<Certificates>, events: Events) -> Result<Self, FilesError> {
+    pub fn open(
+        pair: FilePair,
+        certificates: &Arc<Certificates>,
+        events: Events,
+    ) -> Result<Self, FilesError> {
         // Taken before reading: a change in between is then seen as one more change, and not missed.
         let served = pair.prints();
         let certificate = Arc::new(pair.load()?);
         let slot = certificates.add(Source::Files, certificate.names().to_vec());
         slot.set(certificate);
-        let mut files =
-            Self { pair, slot, events, served, failed: None, stage: Stage::Fine, reload: Reloader::default() };
+        let mut files = Self {
+            pair,
+            slot,
+            events,
+            served,
+            failed: None,
+            stage: Stage::Fine,
+            reload: Reloader::default(),
+        };
         files.look_at_expiry(unix_now());
         Ok(files)
     }
@@ -120,7 +131,7 @@ impl Files {
         loop {
             let asked = tokio::select! {
                 _ = ticks.tick() => false,
-                () = self.reload.0.notified() => true,
+                () = self.reload.asked() => true,
             };
             // A stalled network file system must not stall the requests of this thread.
             let beside = tokio::task::spawn_blocking(move || {
@@ -155,10 +166,11 @@ impl Files {
             certificate.names().join(", "),
             date(certificate.not_after())
         );
-        let new =
-            self.slot.certificate().is_none_or(|old| old.certified_key().cert != certificate.certified_key().cert);
+        let new = self
+            .slot
+            .certificate()
+            .is_none_or(|old| old.certified_key().cert != certificate.certified_key().cert);
         self.slot.set(Arc::new(certificate));
-        self.slot.set_problem(None);
         self.served = prints;
         let told = self.failed.take().is_some_and(|failed| failed.told.is_some());
         if new || told {
@@ -176,11 +188,11 @@ impl Files {
         let mut told = before.and_then(|failed| failed.told);
         if asked || settled {
             let problem = error.to_string();
+            self.slot.set_problem(Some(problem.clone()));
             if asked || told.as_ref() != Some(&problem) {
                 let message = format!("{problem}; the certificate from before is still served");
                 self.events.tell(Severity::Error, Kind::CertificateReloadFailed, message);
             }
-            self.slot.set_problem(Some(problem.clone()));
             told = Some(problem);
         }
         self.failed = Some(Failed { prints, told });
@@ -207,6 +219,10 @@ impl Files {
 impl Reloader {
     pub fn reload(&self) {
         self.0.notify_one();
+    }
+
+    pub(crate) async fn asked(&self) {
+        self.0.notified().await;
     }
 }
 
