@@ -4,7 +4,10 @@
 //! `plimsoll_core::gate`'s to say. Its threads share one gate and nothing else; each has its own runtime, connections
 //! and pool. Built on hyper's connection builders.
 
+#![forbid(unsafe_code)]
+
 mod access_log;
+pub mod acme;
 mod answer;
 mod body;
 mod check;
@@ -26,6 +29,7 @@ mod route;
 mod setup;
 mod shared;
 mod stats;
+pub mod tls;
 mod trace;
 mod tunnel;
 pub mod websocket;
