@@ -1,6 +1,7 @@
 //! The access log: one line for each request, written beside the requests. A slow disk costs lines, which are counted,
 //! and never a request.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::net::IpAddr;
@@ -138,16 +139,16 @@ impl Line {
             self.took.as_micros()
         );
         if !self.held.is_zero() {
-            text.push_str(&format!(" held={}ms", self.held.as_millis()));
+            let _ = write!(text, " held={}ms", self.held.as_millis());
         }
         if self.attempts > 1 {
-            text.push_str(&format!(" attempts={}", self.attempts));
+            let _ = write!(text, " attempts={}", self.attempts);
         }
         if self.replays > 0 {
-            text.push_str(&format!(" replayed={}", self.replays));
+            let _ = write!(text, " replayed={}", self.replays);
         }
         if let Some(reason) = self.reason {
-            text.push_str(&format!(" reason={reason}"));
+            let _ = write!(text, " reason={reason}");
         }
         if self.cut_off {
             text.push_str(" cut-off");
@@ -210,7 +211,9 @@ fn escaped(text: &str) -> String {
                 out.push('\\');
                 out.push(c);
             }
-            c if c.is_control() => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
             c => out.push(c),
         }
     }

@@ -105,22 +105,17 @@ impl Upload {
             self.meter.body_wanted();
             return Poll::Pending;
         };
-        let frame = match frame.transpose()? {
-            Some(frame) => frame,
-            None => {
-                self.meter.body_came(0);
-                return Poll::Ready(None);
-            }
+        let Some(frame) = frame.transpose()? else {
+            self.meter.body_came(0);
+            return Poll::Ready(None);
         };
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         self.meter.body_came(bytes);
-        match self.left_bytes.checked_sub(bytes as u64) {
-            Some(left) => self.left_bytes = left,
-            None => {
-                self.too_large.store(true, Ordering::Relaxed);
-                return Poll::Ready(Some(Err(TooLarge { limit_bytes: self.limit_bytes }.into())));
-            }
-        }
+        let Some(left) = self.left_bytes.checked_sub(bytes as u64) else {
+            self.too_large.store(true, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(TooLarge { limit_bytes: self.limit_bytes }.into())));
+        };
+        self.left_bytes = left;
         Poll::Ready(Some(Ok(frame)))
     }
 }

@@ -121,13 +121,12 @@ fn is_host(host: &str) -> bool {
     let port_fits = rest.is_empty()
         || rest.strip_prefix(':').is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok());
     let inside = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
-    let name_fits = match inside {
-        Some(inside) => inside.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let fits =
-                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b'%');
-            !name.is_empty() && name.bytes().all(fits)
-        }
+    let name_fits = if let Some(inside) = inside {
+        inside.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        let fits =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b'%');
+        !name.is_empty() && name.bytes().all(fits)
     };
     port_fits && name_fits
 }

@@ -25,6 +25,7 @@ use crate::local::{Local, LocalExecutor};
 use crate::meter::{Meter, Metered};
 use crate::proxy_protocol;
 use crate::setup::Setup;
+use crate::tls::{Accepted, Alpn};
 
 /// hyper's smallest; a head larger than it grows it, up to the limit.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
@@ -64,7 +65,7 @@ async fn serve(
     mut peer: SocketAddr,
     tls: bool,
     meter: Arc<Meter>,
-    _http2: Rc<Cell<bool>>,
+    http2: Rc<Cell<bool>>,
 ) {
     let local = Rc::clone(&counted.0);
     let setup = local.setup();
@@ -77,8 +78,26 @@ async fn serve(
         }
     }
     let client = Client { peer, trusted, tls };
-    let line = Line { client, meter, http2: false, sni: None };
-    http1(&local, stream, line, &setup).await;
+    if !tls {
+        let line = Line { client, meter, http2: false, sni: None };
+        http1(&local, stream, line, &setup).await;
+        return;
+    }
+    let Some(own) = &local.tls else { return };
+    // Why a handshake failed is between the client and its own log.
+    let Ok(accepted) = own.acceptor.accept(stream, setup.limits.handshake).await else { return };
+    match accepted {
+        Accepted::Challenge => {}
+        Accepted::Stream { stream, alpn: Alpn::Http1, sni } => {
+            let line = Line { client, meter, http2: false, sni };
+            http1(&local, stream, line, &setup).await;
+        }
+        Accepted::Stream { stream, alpn: Alpn::Http2, sni } => {
+            http2.set(true);
+            let line = Line { client, meter, http2: true, sni };
+            self::http2(&local, stream, line, &setup).await;
+        }
+    }
 }
 
 pub(crate) async fn http1<T>(local: &Rc<Local>, stream: T, line: Line, setup: &Setup)

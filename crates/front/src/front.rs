@@ -21,6 +21,7 @@ use crate::reports::Reports;
 use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::stats::{RouteStats, Stats};
+use crate::tls::Tls;
 use crate::worker::{self, Orders};
 
 /// Connections that wait to be accepted, also while the guard is away for a moment.
@@ -61,15 +62,17 @@ pub struct Front {
     ended: Arc<Ended>,
     config: Mutex<FrontConfig>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    tls: Option<Tls>,
 }
 
 impl Front {
-    /// Listens, and answers from then on; what finds no instance is held or refused as its service stands.
-    pub fn start(config: FrontConfig) -> Result<Self, FrontError> {
+    /// Listens, and answers from then on; what finds no instance is held or refused as its service stands. `tls` is
+    /// what listeners with TLS shake hands with.
+    pub fn start(config: &FrontConfig, tls: Option<Tls>) -> Result<Self, FrontError> {
         let listeners = bind_all(&config.listeners, &Orders::default())?;
-        let shared = Arc::new(Shared::new(config.gate, Setup::of(&config)));
+        let shared = Arc::new(Shared::new(config.gate, Setup::of(config)));
         shared.configure(config.gate, &config.services);
-        let log = Arc::new(RwLock::new(open_log(&config)?));
+        let log = Arc::new(RwLock::new(open_log(config)?));
         let (orders, following) = watch::channel(Orders { listeners, closing: false });
         let mut front = Self {
             shared,
@@ -79,6 +82,7 @@ impl Front {
             ended: Arc::new(Ended::default()),
             config: Mutex::new(config.clone()),
             threads: Mutex::new(Vec::new()),
+            tls,
         };
         for index in 0..workers(config.workers) {
             front.start_worker(index, following.clone())?;
@@ -90,8 +94,9 @@ impl Front {
         let stats = Arc::new(Mutex::new(Stats::default()));
         self.stats.push(Arc::clone(&stats));
         let (shared, log, ended) = (Arc::clone(&self.shared), Arc::clone(&self.log), Arc::clone(&self.ended));
+        let tls = self.tls.clone();
         let run = move || {
-            let local = Local::new(Arc::clone(&shared), stats, log, ended);
+            let local = Local::new(Arc::clone(&shared), tls, stats, log, ended);
             if let Err(error) = worker::run(local, orders, index == 0) {
                 shared.reporter.say(
                     "front_thread_failed",
@@ -152,12 +157,12 @@ impl Front {
 
     /// The service is wanted down: what waits for it is refused.
     pub fn stopped(&self, service: ServiceId) {
-        self.shared.stand(service, None);
+        self.shared.stopped(service);
     }
 
     /// The service is wanted up; `due_in` is when its next start is due, where it is backing off.
     pub fn expected(&self, service: ServiceId, due_in: Option<Duration>) {
-        self.shared.stand(service, Some(due_in));
+        self.shared.expected(service, due_in);
     }
 
     /// Waits for news and takes them.

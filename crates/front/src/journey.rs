@@ -77,7 +77,7 @@ async fn travel(
 }
 
 impl Local {
-    /// What needs no service: a redirect to TLS.
+    /// What needs no service: a certificate authority's question, a request on the wrong connection, a redirect to TLS.
     fn answers_itself<B>(
         &self,
         line: &Line,
@@ -85,7 +85,17 @@ impl Local {
         request: &Request<B>,
         host: &str,
     ) -> Option<Result<Response<ResponseBody>, Answer>> {
-        let _ = self;
+        if !line.client.tls
+            && let Some(tls) = &self.tls
+            && let Some(key) = tls.challenges.http_answer(request.uri().path())
+        {
+            return Some(Ok(Response::new(ResponseBody::full(Bytes::from(key)))));
+        }
+        if let (Some(tls), Some(sni)) = (&self.tls, &line.sni)
+            && !tls.certificates.same_site(sni, name_of(host))
+        {
+            return Some(Err(Answer::misdirected()));
+        }
         let port = setup.redirect.filter(|_| !line.client.tls)?;
         Some(redirect(request.uri(), host, port))
     }
@@ -470,8 +480,9 @@ impl Asked<'_> {
     }
 }
 
+const EVENTS: &[u8] = b"text/event-stream";
+
 fn is_event_stream<B>(response: &Response<B>) -> bool {
     let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    const EVENTS: &[u8] = b"text/event-stream";
     kind.get(..EVENTS.len()).is_some_and(|it| it.eq_ignore_ascii_case(EVENTS))
 }

@@ -16,6 +16,7 @@ use crate::pool::Pool;
 use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::stats::{Finished, Stats};
+use crate::tls::Tls;
 
 /// A connection that is looked at now and then.
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(crate) struct Ended(pub(crate) [std::sync::atomic::AtomicU64; 5]);
 #[derive(Debug)]
 pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
+    pub(crate) tls: Option<Tls>,
     pub(crate) pool: Rc<Pool>,
     setup: RefCell<(u64, Arc<Setup>)>,
     stats: Arc<Mutex<Stats>>,
@@ -48,6 +50,7 @@ pub(crate) struct Local {
 impl Local {
     pub(crate) fn new(
         shared: Arc<Shared>,
+        tls: Option<Tls>,
         stats: Arc<Mutex<Stats>>,
         log: Arc<RwLock<Option<AccessLog>>>,
         ended: Arc<Ended>,
@@ -56,6 +59,7 @@ impl Local {
         let setup = RefCell::new(shared.setup());
         Self {
             shared,
+            tls,
             pool,
             setup,
             stats,

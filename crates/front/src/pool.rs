@@ -76,7 +76,7 @@ struct Idle {
 }
 
 #[derive(Debug)]
-struct Shelf {
+struct Rack {
     id: InstanceId,
     idle: Vec<Idle>,
     /// One for all requests, where the protocol allows that.
@@ -85,13 +85,13 @@ struct Shelf {
 
 #[derive(Debug)]
 pub(crate) struct Pool {
-    shelves: RefCell<Vec<Shelf>>,
+    racks: RefCell<Vec<Rack>>,
     clock: Clock,
 }
 
 impl Pool {
     pub(crate) fn new(clock: Clock) -> Self {
-        Self { shelves: RefCell::new(Vec::new()), clock }
+        Self { racks: RefCell::new(Vec::new()), clock }
     }
 
     fn now(&self) -> u32 {
@@ -101,22 +101,22 @@ impl Pool {
     /// The one that was used last. `only_fresh`: of no use is one that has been idle for long.
     pub(crate) fn take(&self, id: InstanceId, only_fresh: bool) -> Option<Link> {
         let now = self.now();
-        let mut shelves = self.shelves.borrow_mut();
-        let shelf = shelves.iter_mut().find(|shelf| shelf.id == id)?;
-        if let Some(shared) = &shelf.shared {
+        let mut all = self.racks.borrow_mut();
+        let rack = all.iter_mut().find(|rack| rack.id == id)?;
+        if let Some(shared) = &rack.shared {
             if !shared.is_closed() {
                 return Some(Link::Http2(shared.clone()));
             }
-            shelf.shared = None;
+            rack.shared = None;
         }
-        while let Some(idle) = shelf.idle.pop() {
+        while let Some(idle) = rack.idle.pop() {
             let age = now.wrapping_sub(idle.since);
             if idle.link.is_closed() || age >= idle.keep {
                 continue;
             }
             if only_fresh && age >= millis(FRESH) {
                 // Those below it are older still.
-                shelf.idle.push(idle);
+                rack.idle.push(idle);
                 return None;
             }
             return Some(idle.link);
@@ -129,50 +129,50 @@ impl Pool {
             return;
         }
         let since = self.now();
-        let mut shelves = self.shelves.borrow_mut();
-        let index = shelves.iter().position(|shelf| shelf.id == backend.id).unwrap_or_else(|| {
-            shelves.push(Shelf { id: backend.id, idle: Vec::new(), shared: None });
-            shelves.len() - 1
+        let mut all = self.racks.borrow_mut();
+        let index = all.iter().position(|rack| rack.id == backend.id).unwrap_or_else(|| {
+            all.push(Rack { id: backend.id, idle: Vec::new(), shared: None });
+            all.len() - 1
         });
-        let shelf = &mut shelves[index];
+        let rack = &mut all[index];
         match link {
-            // It is on the shelf already.
+            // It is on the rack already.
             Link::Http2(_) => {}
-            Link::Http1(_) if shelf.idle.len() >= IDLE_MAX => {}
-            Link::Http1(_) => shelf.idle.push(Idle { link, since, keep: millis(keep) }),
+            Link::Http1(_) if rack.idle.len() >= IDLE_MAX => {}
+            Link::Http1(_) => rack.idle.push(Idle { link, since, keep: millis(keep) }),
         }
     }
 
     fn share(&self, backend: &Backend, sender: &http2::SendRequest<RequestBody>) {
-        let mut shelves = self.shelves.borrow_mut();
-        match shelves.iter_mut().find(|shelf| shelf.id == backend.id) {
-            Some(shelf) => shelf.shared = Some(sender.clone()),
+        let mut all = self.racks.borrow_mut();
+        match all.iter_mut().find(|rack| rack.id == backend.id) {
+            Some(rack) => rack.shared = Some(sender.clone()),
             None => {
-                shelves.push(Shelf { id: backend.id, idle: Vec::new(), shared: Some(sender.clone()) });
+                all.push(Rack { id: backend.id, idle: Vec::new(), shared: Some(sender.clone()) });
             }
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.shelves.borrow().is_empty()
+        self.racks.borrow().is_empty()
     }
 
     /// Lets go of what is too old.
     pub(crate) fn sweep(&self) {
         let now = self.now();
-        let mut shelves = self.shelves.borrow_mut();
-        for shelf in shelves.iter_mut() {
-            shelf.idle.retain(|idle| !idle.link.is_closed() && now.wrapping_sub(idle.since) < idle.keep);
-            if shelf.shared.as_ref().is_some_and(http2::SendRequest::is_closed) {
-                shelf.shared = None;
+        let mut all = self.racks.borrow_mut();
+        for rack in all.iter_mut() {
+            rack.idle.retain(|idle| !idle.link.is_closed() && now.wrapping_sub(idle.since) < idle.keep);
+            if rack.shared.as_ref().is_some_and(http2::SendRequest::is_closed) {
+                rack.shared = None;
             }
         }
-        shelves.retain(|shelf| !shelf.idle.is_empty() || shelf.shared.is_some());
+        all.retain(|rack| !rack.idle.is_empty() || rack.shared.is_some());
     }
 
     /// Lets go of everything that goes to instances which get no new requests, so that they can end.
     pub(crate) fn drop_others(&self, is_wanted: impl Fn(InstanceId) -> bool) {
-        self.shelves.borrow_mut().retain(|shelf| is_wanted(shelf.id));
+        self.racks.borrow_mut().retain(|rack| is_wanted(rack.id));
     }
 
     /// A new connection.

@@ -128,12 +128,14 @@ impl Shared {
         });
     }
 
-    pub(crate) fn stand(&self, service: ServiceId, standing: Option<Option<Duration>>) {
+    pub(crate) fn stopped(&self, service: ServiceId) {
+        self.step(|inner, now| inner.gate.stand(now, service, Standing::Stopped));
+    }
+
+    /// `due_in`: when its next start is due, where it is backing off.
+    pub(crate) fn expected(&self, service: ServiceId, due_in: Option<Duration>) {
         self.step(|inner, now| {
-            let standing = match standing {
-                None => Standing::Stopped,
-                Some(due) => Standing::Expected { not_before: due.map(|span| now + span) },
-            };
+            let standing = Standing::Expected { not_before: due_in.map(|span| now + span) };
             inner.gate.stand(now, service, standing);
         });
     }

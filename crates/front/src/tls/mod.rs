@@ -24,6 +24,14 @@ pub use files::{FilePair, Files, FilesError, POLL_EVERY, Reloader};
 pub(crate) use expiry::stage;
 pub(crate) use names::normal;
 
+/// What the front shakes hands with. Cheap to clone; one for all threads.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub acceptor: Acceptor,
+    pub certificates: std::sync::Arc<Certificates>,
+    pub challenges: std::sync::Arc<crate::acme::Challenges>,
+}
+
 /// Seconds since 1970, as certificates count them.
 pub(crate) fn unix_now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();

@@ -315,8 +315,8 @@ mod tests {
         let counter = Counter::of(&roots, own).unwrap();
         let opened: Vec<_> = (0..100).map(|_| fs::File::open("/dev/null").unwrap()).collect();
         // Other tests of this process open and close a few meanwhile.
-        let (counted, looked) = (counter.count(&roots).unwrap(), count(&roots, own).unwrap());
-        assert!(counted > 100 && counted.abs_diff(looked) < 50, "{counted} and {looked}");
+        let (kept, looked) = (counter.count(&roots).unwrap(), count(&roots, own).unwrap());
+        assert!(kept > 100 && kept.abs_diff(looked) < 50, "{kept} and {looked}");
         drop(opened);
     }
 
