@@ -1,5 +1,6 @@
 //! The proxies that are compared, each with one worker on a core of its own, tuned as their users usually tune them.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -151,10 +152,10 @@ pub(super) fn spawn(command: &mut Command) -> Result<Child> {
 /// No sessions are resumed: a new connection is a whole handshake with everybody.
 pub(super) fn nginx(ground: &Ground, ports: Ports) -> String {
     let (folder, Ports { http, https, upstream }) = (ground.folder.display(), ports);
-    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-        .iter()
-        .map(|name| format!(" {name}_temp_path {folder}/nginx-{name};\n"))
-        .collect();
+    let mut temporary = String::new();
+    for name in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        let _ = writeln!(temporary, " {name}_temp_path {folder}/nginx-{name};");
+    }
     format!(
         "worker_processes 1;\ndaemon off;\nuser root;\npid {folder}/nginx.pid;\nerror_log {folder}/nginx.log;\n\
          worker_rlimit_nofile 50000;\nevents {{ worker_connections 40000; }}\nhttp {{\n{temporary}\
