@@ -2,6 +2,7 @@
 // A small reports API with nothing but Node: POST and GET reports, kept in memory.
 // It knows nothing of Plimsoll: it reads PORT, answers /health and finishes its requests on SIGTERM.
 
+const fs = require('node:fs');
 const http = require('node:http');
 const faults = require('./faults');
 const { UsageError, count } = require('./units');
@@ -11,6 +12,8 @@ const REPORTS_MAX = 10_000;
 const LIST_DEFAULT = 20;
 const LIST_MAX = 200;
 const DRAIN_MS_MAX = 60_000;
+// Where each report is also written as a line: the memory goes with the process.
+const REPORTS_FILE = process.env.REPORTS_FILE;
 
 const reports = new Map();
 let nextId = 1;
@@ -46,6 +49,7 @@ async function createReport(request) {
   const report = { id: nextId, title: draft.title, body: draft.body, key };
   nextId += 1;
   reports.set(report.id, report);
+  if (REPORTS_FILE) fs.appendFileSync(REPORTS_FILE, `${JSON.stringify(report)}\n`);
   // Bounded: the store must not be the leak.
   if (reports.size > REPORTS_MAX) reports.delete(reports.keys().next().value);
   return [201, { id: report.id }];

@@ -51,7 +51,8 @@ pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
     fs::remove_dir_all(&root).map_err(Error::file("remove", &root))
 }
 
-fn build(workspace: &Workspace) -> Result<PathBuf> {
+/// The static binary, optimised as a whole.
+pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     if !shell::has("musl-gcc") {
         return Err(Error::Lacks("musl-gcc; `cargo xtask test` installs it".into()));
     }

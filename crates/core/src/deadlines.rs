@@ -32,8 +32,10 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     pub(crate) fn set(&mut self, due: Due, at: Instant) {
-        if let Some(before) = self.by_key.insert(due, at) {
-            self.by_time.remove(&(before, due));
+        match self.by_key.insert(due, at) {
+            Some(before) if before == at => return,
+            Some(before) => _ = self.by_time.remove(&(before, due)),
+            None => {}
         }
         self.by_time.insert((at, due));
     }
@@ -91,6 +93,7 @@ mod tests {
     fn setting_a_deadline_again_moves_it() {
         let mut table = Deadlines::default();
         table.set(due(1), Instant(10));
+        table.set(due(1), Instant(20));
         table.set(due(1), Instant(20));
         assert_eq!(table.take_due(Instant(15)), None);
         assert_eq!(table.take_due(Instant(20)), Some(due(1)));

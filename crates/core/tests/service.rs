@@ -216,6 +216,23 @@ fn breach_failed_probe_and_crash_in_one_second_are_one_recycle_and_one_incident(
 }
 
 #[test]
+fn evidence_is_waited_for_half_a_second_at_most() {
+    let mut bench = Bench::ready(config(Handover::Hold));
+    bench.sampled(1, 302);
+    bench.pass(Duration::from_secs(5));
+    bench.did();
+    bench.sampled(1, 302);
+    let (instance, incident) = (instance(1), plimsoll_core::IncidentId(1));
+    let keep = Action::KeepEvidence { instance, incident, budget: millis(500) };
+    let withdraw = Action::Withdraw { instance, drain: Duration::ZERO };
+    assert_eq!(bench.did(), [withdraw, keep]);
+    bench.pass(millis(499));
+    assert_eq!(bench.did(), []);
+    bench.pass(millis(1));
+    assert_eq!(bench.did(), [Action::Signal { instance }]);
+}
+
+#[test]
 fn a_line_under_the_baseline_is_refused_and_stays_so_over_a_reload() {
     let mut bench = Bench::started(config(Handover::Hold));
     bench.spawn(1);

@@ -4,6 +4,7 @@
 //! up, judging against the promise, printing and writing JSON happen here, the same way for all.
 
 mod figure;
+mod front;
 mod guard;
 mod stats;
 
@@ -14,12 +15,15 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::bench::figure::Figure;
+use crate::dist;
 use crate::error::{Error, Result};
 use crate::shell;
 use crate::table::Table;
 use crate::workspace::Workspace;
 
 const BUILD_LIMIT: Duration = Duration::from_mins(20);
+/// For a bench that runs in a process of its own.
+const WHOLE_LIMIT: Duration = Duration::from_hours(4);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -29,12 +33,21 @@ pub(crate) struct Args {
     /// How often each is measured
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+    /// Measure this binary instead of building one
+    #[arg(long, value_name = "PATH")]
+    binary: Option<PathBuf>,
+    /// Only this front, and these; otherwise all that the part compares (front)
+    #[arg(long = "only", value_name = "FRONT")]
+    only: Vec<front::Kind>,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Bench {
-    /// One guard and its services
+    /// One guard and its services: start, spike, restart, footprint, logs, simulation
     Guard,
+    /// The front: loss (requests lost in recycles, kills, hangs), speed (beside nginx and HAProxy), scale (10,000
+    /// connections, idle and held)
+    Front,
 }
 
 /// What a part is given.
@@ -42,7 +55,18 @@ struct Setting<'a> {
     workspace: &'a Workspace,
     /// The release build of `plimsoll`.
     plimsoll: PathBuf,
+    /// It was given, and nothing is built.
+    is_given: bool,
     runs: u32,
+    /// Which fronts; empty: those that the part compares.
+    only: Vec<front::Kind>,
+}
+
+impl Setting<'_> {
+    /// The binary as it is released: static, and optimised as a whole.
+    fn shipped(&self) -> Result<PathBuf> {
+        if self.is_given { Ok(self.plimsoll.clone()) } else { dist::build(self.workspace) }
+    }
 }
 
 /// One thing that is measured. Its name is its file's, and what `bench:guard::NAME` in the specification means.
@@ -54,9 +78,15 @@ struct Part {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let (bench, parts) = match args.bench {
         Bench::Guard => ("guard", guard::PARTS),
+        Bench::Front => ("front", front::PARTS),
     };
     let chosen = choose(parts, &args.parts)?;
-    let setting = Setting { workspace, plimsoll: build(workspace)?, runs: args.runs };
+    if args.bench == Bench::Front && cfg!(debug_assertions) {
+        return again_optimised(workspace);
+    }
+    let is_given = args.binary.is_some();
+    let plimsoll = args.binary.clone().map_or_else(|| build(workspace), Ok)?;
+    let setting = Setting { workspace, plimsoll, is_given, runs: args.runs, only: args.only.clone() };
     let (mut figures, mut broken) = (Vec::new(), Vec::new());
     for part in chosen {
         println!("measuring {} … (load {})", part.name, load());
@@ -76,6 +106,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     Err(Error::Check(broken.join("\n  ")))
 }
 
+/// A generator of load that is not optimised would measure itself.
+fn again_optimised(workspace: &Workspace) -> Result<()> {
+    let mut command = workspace.cargo(&["run", "--quiet", "--release", "--package", "xtask", "--"]);
+    match shell::run(command.args(std::env::args_os().skip(1)), WHOLE_LIMIT) {
+        // It has said what.
+        Err(Error::Failed { .. }) => Err(Error::Summed),
+        other => other,
+    }
+}
+
 fn choose<'a>(parts: &'a [Part], names: &[String]) -> Result<Vec<&'a Part>> {
     if let Some(unknown) = names.iter().find(|name| !parts.iter().any(|part| part.name == **name)) {
         let known: Vec<&str> = parts.iter().map(|part| part.name).collect();
@@ -90,10 +130,18 @@ fn build(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 fn table(figures: &[(&str, Figure)]) -> Table {
-    let mut table = Table::new(&["part", "what", "runs", "median", "p99", "max", "promised"]);
+    let compared = figures.iter().any(|(_, figure)| figure.is_compared());
+    let mut header = vec!["part", "what", "runs", "median", "p99", "max", "promised"];
+    if compared {
+        header.insert(header.len() - 1, "ratio");
+    }
+    let mut table = Table::new(&header);
     for (part, figure) in figures {
         let mut row = vec![(*part).to_owned()];
         row.extend(figure.cells());
+        if compared {
+            row.insert(row.len() - 1, figure.ratio_cell());
+        }
         table.row(row);
     }
     table

@@ -76,10 +76,10 @@ impl Reports {
         self.connection.query_row(&select, [id], report).optional()
     }
 
-    /// The newest `limit` reports, newest first.
-    pub(super) fn newest(&self, limit: u32) -> rusqlite::Result<Vec<Report>> {
-        let select = format!("SELECT {COLUMNS} FROM reports ORDER BY id DESC LIMIT ?1");
-        self.connection.prepare(&select)?.query_map([limit], report)?.collect()
+    /// The newest `limit` reports of those with an id under `before`, newest first.
+    pub(super) fn newest(&self, limit: u32, before: i64) -> rusqlite::Result<Vec<Report>> {
+        let select = format!("SELECT {COLUMNS} FROM reports WHERE id < ?1 ORDER BY id DESC LIMIT ?2");
+        self.connection.prepare(&select)?.query_map(params![before, limit], report)?.collect()
     }
 
     /// Reads a page, so that a database that cannot be read is noticed.
@@ -135,9 +135,13 @@ mod tests {
         for title in ["a", "b", "c"] {
             reports.add(&draft(title), None).unwrap();
         }
-        let titles: Vec<_> = reports.newest(2).unwrap().into_iter().map(|report| report.title).collect();
-        assert_eq!(titles, ["c", "b"]);
-        assert!(reports.newest(0).unwrap().is_empty());
+        let titles = |limit, before| {
+            let newest = reports.newest(limit, before).unwrap();
+            newest.into_iter().map(|report| report.title).collect::<Vec<_>>()
+        };
+        assert_eq!(titles(2, i64::MAX), ["c", "b"]);
+        assert_eq!(titles(2, 2), ["a"]);
+        assert!(titles(0, i64::MAX).is_empty());
     }
 
     #[test]

@@ -148,8 +148,9 @@ impl Service {
 
     fn list(&self, mut query: Query<'_>) -> Result<Answer, Refusal> {
         let limit = query.count("limit", LIST_DEFAULT)?.min(LIST_MAX);
+        let before = i64::try_from(query.count("before", u64::MAX)?).unwrap_or(i64::MAX);
         query.finish()?;
-        let reports = self.reports.newest(u32::try_from(limit).unwrap_or(u32::MAX))?;
+        let reports = self.reports.newest(u32::try_from(limit).unwrap_or(u32::MAX), before)?;
         Ok(json_answer(StatusCode::OK, &json!({ "reports": reports })))
     }
 

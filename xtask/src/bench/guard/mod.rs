@@ -6,12 +6,12 @@
 mod footprint;
 mod logs;
 mod observer;
-mod proc;
+pub(super) mod proc;
 mod restart;
-mod service;
+pub(super) mod service;
 mod simulation;
 mod spike;
-mod stage;
+pub(super) mod stage;
 mod start;
 
 use crate::bench::Part;

@@ -12,19 +12,53 @@ const PF_EXITING: u64 = 4;
 const FLAGS: usize = 6;
 const USER_TICKS: usize = 11;
 const SYSTEM_TICKS: usize = 12;
+const ENDED_CHILDREN_USER_TICKS: usize = 13;
+const ENDED_CHILDREN_SYSTEM_TICKS: usize = 14;
 /// `USER_HZ`, the same on every Linux that we run on.
 const TICKS_PER_SECOND: u64 = 100;
 
 /// A process that has ended or is ending, by whatever signal or exit.
-pub(super) fn is_ending(pid: u32) -> bool {
+pub(in crate::bench) fn is_ending(pid: u32) -> bool {
     stat_field(pid, FLAGS).is_none_or(|flags| flags & PF_EXITING != 0)
 }
 
+/// It has let go of everything: it is no more, or only its exit status is left.
+pub(in crate::bench) fn is_gone(pid: u32) -> bool {
+    let stat = fs::read_to_string(path(pid, "stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+}
+
 /// Processor time of all its threads so far.
-pub(super) fn cpu_time(pid: u32) -> Result<Duration> {
-    let ticks = stat_field(pid, USER_TICKS).zip(stat_field(pid, SYSTEM_TICKS));
-    let (user, system) = ticks.ok_or_else(|| gone(pid))?;
+pub(in crate::bench) fn cpu_time(pid: u32) -> Result<Duration> {
+    ticks_in(pid, USER_TICKS, SYSTEM_TICKS)
+}
+
+/// Of its children that ended and were waited for.
+pub(in crate::bench) fn ended_children_cpu_time(pid: u32) -> Result<Duration> {
+    ticks_in(pid, ENDED_CHILDREN_USER_TICKS, ENDED_CHILDREN_SYSTEM_TICKS)
+}
+
+fn ticks_in(pid: u32, user: usize, system: usize) -> Result<Duration> {
+    let (user, system) = stat_field(pid, user).zip(stat_field(pid, system)).ok_or_else(|| gone(pid))?;
     Ok(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+}
+
+/// Processor time of a process and its descendants so far, to the nanosecond; threads that have ended are left out.
+pub(in crate::bench) fn tree_cpu_time(pid: u32) -> Duration {
+    tree(pid).into_iter().map(threads_cpu_time).sum()
+}
+
+/// A process and its descendants.
+pub(in crate::bench) fn tree(pid: u32) -> Vec<u32> {
+    let children = children_running(pid, "");
+    std::iter::once(pid).chain(children.into_iter().flat_map(tree)).collect()
+}
+
+/// By the scheduler's own account of each thread.
+pub(in crate::bench) fn threads_cpu_time(pid: u32) -> Duration {
+    let threads = fs::read_dir(path(pid, "task")).into_iter().flatten().flatten();
+    let stats = threads.filter_map(|thread| fs::read_to_string(thread.path().join("schedstat")).ok());
+    stats.filter_map(|stat| stat.split_whitespace().next()?.parse().ok()).map(Duration::from_nanos).sum()
 }
 
 fn stat_field(pid: u32, place: usize) -> Option<u64> {
@@ -40,12 +74,12 @@ fn field(stat: &str, place: usize) -> Option<u64> {
 
 /// Resident memory in bytes: all of it, and with shared pages counted by share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Resident {
-    pub(super) rss_bytes: u64,
-    pub(super) pss_bytes: u64,
+pub(in crate::bench) struct Resident {
+    pub(in crate::bench) rss_bytes: u64,
+    pub(in crate::bench) pss_bytes: u64,
 }
 
-pub(super) fn resident(pid: u32) -> Result<Resident> {
+pub(in crate::bench) fn resident(pid: u32) -> Result<Resident> {
     let path = path(pid, "smaps_rollup");
     let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
     let bytes = |key| kib(&text, key).map(|kib| kib * 1024).ok_or_else(|| gone(pid));
@@ -53,7 +87,7 @@ pub(super) fn resident(pid: u32) -> Result<Resident> {
 }
 
 /// Bytes that it wrote so far, to whatever.
-pub(super) fn written_bytes(pid: u32) -> Result<u64> {
+pub(in crate::bench) fn written_bytes(pid: u32) -> Result<u64> {
     let path = path(pid, "io");
     let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
     kib(&text, "wchar:").ok_or_else(|| gone(pid))
@@ -67,7 +101,7 @@ fn kib(text: &str, key: &str) -> Option<u64> {
 
 /// Children of any of its threads whose command line has `word` in it. Between fork and exec a child still has its
 /// parent's command line, so that one which is found runs its own program.
-pub(super) fn children_running(pid: u32, word: &str) -> Vec<u32> {
+pub(in crate::bench) fn children_running(pid: u32, word: &str) -> Vec<u32> {
     let threads = fs::read_dir(path(pid, "task")).into_iter().flatten().flatten();
     let lists = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     let children: Vec<u32> =
@@ -81,7 +115,7 @@ fn has_word(command_line: &[u8], word: &str) -> bool {
 }
 
 /// The folder of its memory cgroup, and whether it is one of v1.
-pub(super) fn memory_group(pid: u32) -> Result<(PathBuf, bool)> {
+pub(in crate::bench) fn memory_group(pid: u32) -> Result<(PathBuf, bool)> {
     let path = path(pid, "cgroup");
     let groups = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
     let mounts_path = Path::new("/proc/self/mounts");

@@ -10,22 +10,22 @@ use crate::error::{Error, Result};
 const HTTP_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Program {
+pub(in crate::bench) enum Program {
     Sample,
     Node,
 }
 
 /// A service on a port of its own.
 #[derive(Debug)]
-pub(super) struct Service {
+pub(in crate::bench) struct Service {
     program: Program,
     port: u16,
 }
 
 impl Program {
-    pub(super) const ALL: [Self; 2] = [Self::Sample, Self::Node];
+    pub(in crate::bench) const ALL: [Self; 2] = [Self::Sample, Self::Node];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::bench) fn name(self) -> &'static str {
         match self {
             Self::Sample => "sample service",
             Self::Node => "Node",
@@ -33,14 +33,14 @@ impl Program {
     }
 
     /// What its command line is known by.
-    pub(super) fn word(self) -> &'static str {
+    pub(in crate::bench) fn word(self) -> &'static str {
         match self {
             Self::Sample => "sample-service",
             Self::Node => "server.js",
         }
     }
 
-    fn command(self, setting: &Setting<'_>) -> [String; 2] {
+    pub(in crate::bench) fn command(self, setting: &Setting<'_>) -> [String; 2] {
         match self {
             Self::Sample => [setting.plimsoll.display().to_string(), "sample-service".into()],
             Self::Node => {
@@ -52,19 +52,19 @@ impl Program {
 }
 
 impl Service {
-    pub(super) fn new(program: Program) -> Result<Self> {
+    pub(in crate::bench) fn new(program: Program) -> Result<Self> {
         let failed = |error| Error::Check(format!("no loopback port can be had: {error}"));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(failed)?;
         Ok(Self { program, port: listener.local_addr().map_err(failed)?.port() })
     }
 
-    pub(super) fn program(&self) -> Program {
+    pub(in crate::bench) fn program(&self) -> Program {
         self.program
     }
 
     /// The limits are the defaults. The stop signal is one that neither program handles, so that the process begins to
     /// end in the moment that it is sent, which can be seen from outside.
-    pub(super) fn config(&self, setting: &Setting<'_>) -> String {
+    pub(in crate::bench) fn config(&self, setting: &Setting<'_>) -> String {
         let (command, port) = (self.program.command(setting), self.port);
         format!(
             "[service.reports]\ncommand = {command:?}\naddress = \"127.0.0.1:{port}\"\n\
@@ -74,7 +74,7 @@ impl Service {
         )
     }
 
-    pub(super) fn leak(&self, rate_bytes: u64, total_bytes: u64) -> Result<()> {
+    pub(in crate::bench) fn leak(&self, rate_bytes: u64, total_bytes: u64) -> Result<()> {
         let path = match self.program {
             Program::Sample => "/fault/leak-heap",
             Program::Node => "/leak-buffers",
@@ -82,7 +82,7 @@ impl Service {
         self.post(&format!("{path}?rate={rate_bytes}B&total={total_bytes}B"))
     }
 
-    pub(super) fn spike(&self, size_bytes: u64, over: Duration) -> Result<()> {
+    pub(in crate::bench) fn spike(&self, size_bytes: u64, over: Duration) -> Result<()> {
         let path = match self.program {
             Program::Sample => "/fault/spike",
             Program::Node => "/spike",
@@ -91,7 +91,7 @@ impl Service {
     }
 
     /// Only the sample service can.
-    pub(super) fn print(&self, rate_bytes: u64, lasts: Duration) -> Result<()> {
+    pub(in crate::bench) fn print(&self, rate_bytes: u64, lasts: Duration) -> Result<()> {
         self.post(&format!("/fault/log?rate={rate_bytes}B&for={}s", lasts.as_secs()))
     }
 

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 static STAGES: AtomicU32 = AtomicU32::new(0);
 
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(in crate::bench) struct Stage {
     folder: PathBuf,
     guard: Child,
     events: mpsc::Receiver<Event>,
@@ -34,13 +34,22 @@ pub(super) struct Stage {
 
 /// What is used of the guard's event records.
 #[derive(Debug, Deserialize)]
-pub(super) struct Event {
-    pub(super) kind: String,
+pub(in crate::bench) struct Event {
+    pub(in crate::bench) kind: String,
 }
 
 impl Stage {
     /// Starts a guard with this configuration. `{folder}` in it is replaced by a folder for the services.
-    pub(super) fn start(setting: &Setting<'_>, config: &str) -> Result<Self> {
+    pub(in crate::bench) fn start(setting: &Setting<'_>, config: &str) -> Result<Self> {
+        Self::launch(setting, Command::new(&setting.plimsoll), config)
+    }
+
+    /// The same, by a command that runs the binary with the arguments added to it.
+    pub(in crate::bench) fn launch(
+        setting: &Setting<'_>,
+        mut command: Command,
+        config: &str,
+    ) -> Result<Self> {
         let number = STAGES.fetch_add(1, Ordering::Relaxed);
         let folder = setting.workspace.target.join(format!("bench/stage-{}-{number}", std::process::id()));
         fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
@@ -49,7 +58,6 @@ impl Stage {
         fs::write(&file, config).map_err(Error::file("write", &file))?;
         let said = folder.join("stderr");
         let stderr = File::create(&said).map_err(Error::file("create", &said))?;
-        let mut command = Command::new(&setting.plimsoll);
         command.arg("run").arg(&file).args(["--log", "json", "--state"]).arg(folder.join("state"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         let mut guard =
@@ -61,16 +69,32 @@ impl Stage {
         Ok(Self { folder, guard, events })
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(in crate::bench) fn pid(&self) -> u32 {
         self.guard.id()
     }
 
-    pub(super) fn logs(&self) -> PathBuf {
+    /// A verb for this guard; its output.
+    pub(in crate::bench) fn verb(&self, plimsoll: &Path, args: &[&str]) -> Result<String> {
+        shell::output(&mut self.verb_command(plimsoll, args))
+    }
+
+    pub(in crate::bench) fn verb_command(&self, plimsoll: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(plimsoll);
+        command.args(args).arg("--state").arg(self.folder.join("state"));
+        command.arg("--config").arg(self.folder.join("plimsoll.toml"));
+        command
+    }
+
+    pub(in crate::bench) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub(in crate::bench) fn logs(&self) -> PathBuf {
         self.folder.join("state/logs")
     }
 
     /// The next so many events of this kind; whatever comes between is handed to `meanwhile`.
-    pub(super) fn wait_for(
+    pub(in crate::bench) fn wait_for(
         &self,
         kind: &str,
         count: usize,
@@ -92,7 +116,12 @@ impl Stage {
     }
 
     /// The one instance that runs a command with this word, once there is one other than `not`.
-    pub(super) fn wait_for_process(&self, word: &str, not: Option<u32>, within: Duration) -> Result<u32> {
+    pub(in crate::bench) fn wait_for_process(
+        &self,
+        word: &str,
+        not: Option<u32>,
+        within: Duration,
+    ) -> Result<u32> {
         let deadline = Instant::now() + within;
         loop {
             let mut found = proc::children_running(self.pid(), word).into_iter();
@@ -140,7 +169,7 @@ impl Drop for Stage {
 }
 
 /// It may have ended by itself meanwhile.
-pub(super) fn signal(pid: u32, signal: Signal) {
+pub(in crate::bench) fn signal(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _gone = kill_process(pid, signal);
     }
@@ -155,7 +184,7 @@ fn forward_events(stdout: ChildStdout, events: &mpsc::SyncSender<Event>) {
 }
 
 /// Bytes of all files below, as their sizes say.
-pub(super) fn bytes_below(folder: &Path) -> u64 {
+pub(in crate::bench) fn bytes_below(folder: &Path) -> u64 {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let size = |entry: fs::DirEntry| match entry.metadata() {
         Ok(meta) if meta.is_dir() => bytes_below(&entry.path()),
