@@ -16,7 +16,7 @@ use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 /// Browsers and libraries wait about so long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// Connections that are kept, and taken in turn, so that every handover finds some that are idle.
 const KEPT: usize = 16;
 

@@ -115,23 +115,22 @@ impl Series {
 
     /// Until the service stands again and users are answered.
     fn strike(self, subject: &Subject, load: &Load) -> Result<Blow> {
-        let lead = subject.wait_until_it_stands(None)?;
+        let first = subject.wait_until_it_stands(None)?;
         let begun = Instant::now();
         let (at, gone) = match self.fault {
             Fault::Recycle => {
                 subject.recycle()?;
                 (begun, Instant::now())
             }
-            Fault::Kill => Subject::kill(lead),
+            Fault::Kill => Subject::kill(first),
             Fault::Hang => {
-                subject.hang(lead)?;
+                subject.hang(first)?;
                 (begun, begun)
             }
         };
-        let next = subject.wait_until_it_stands(Some(lead.pid))?;
+        subject.wait_until_it_stands(Some(first.pid))?;
         let gone = if self.fault == Fault::Hang { Instant::now() } else { gone };
         wait_for_successes(load)?;
-        debug_assert_ne!(next.pid, lead.pid);
         Ok(Blow { at, gone, until: gone })
     }
 
