@@ -94,6 +94,13 @@ impl Series {
         Ok(self.figures(&seen))
     }
 
+    /// A promise of which nothing was measured is not kept.
+    pub(super) fn unmeasured(self, error: &Error) -> Figure {
+        let what = format!("{}: not measured: {}", self.name(), error.to_string().replace('\n', " "));
+        println!("    {what}");
+        Figure::counts(&what, &[]).promised(0.0)
+    }
+
     fn strike_all(
         self,
         setting: &Setting<'_>,
