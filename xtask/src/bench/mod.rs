@@ -69,7 +69,7 @@ impl Setting<'_> {
     }
 }
 
-/// One thing that is measured. Its name is its file's, and what `bench:guard::NAME` in the specification means.
+/// One thing that is measured. Its name is its file's, and what `bench:BENCH::NAME` in the specification means.
 struct Part {
     name: &'static str,
     run: fn(&Setting<'_>) -> Result<Vec<Figure>>,

@@ -15,14 +15,14 @@ const SILENT_MAX: Duration = Duration::from_secs(10);
 const HEAD_BYTES_MAX: usize = 8192;
 const PIECE_BYTES: usize = 1 << 20;
 
-/// On the load's core, in a thread of its own. What is done is counted in KiB, for the cost of each.
+/// On the load's core, in a thread of its own. What is done is counted in MiB.
 pub(super) fn run(port: u16) -> Result<Achieved> {
     let thread = std::thread::spawn(move || {
         stay_on_core(LOAD_CORE)?;
         let begun = Instant::now();
         fetch(port).map_err(|error| Error::Check(format!("the large body: {error}")))?;
         let took = begun.elapsed();
-        Ok(Achieved { done: GIB / 1024, took, p50: took, p99: took })
+        Ok(Achieved { done: GIB >> 20, took, p50: took, p99: took })
     });
     thread.join().unwrap_or_else(|_| Err(Error::Check("the reader of the large body panicked".into())))
 }

@@ -48,7 +48,6 @@ impl Crowd {
     pub(super) fn answered(&self) -> usize {
         let peek = |stream: &TcpStream| {
             let mut byte = [0; 1];
-            let _entered = self.runtime.enter();
             !matches!(
                 rustix::net::recv(stream, byte.as_mut_slice(), peeking()),
                 Err(rustix::io::Errno::AGAIN)

@@ -1,6 +1,5 @@
 //! The proxies that are compared, each with one worker on a core of its own, tuned as their users usually tune them.
 
-use std::fmt::Write as _;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -152,13 +151,12 @@ pub(super) fn spawn(command: &mut Command) -> Result<Child> {
 /// No sessions are resumed: a new connection is a whole handshake with everybody.
 pub(super) fn nginx(ground: &Ground, ports: Ports) -> String {
     let (folder, Ports { http, https, upstream }) = (ground.folder.display(), ports);
-    let mut temporary = String::new();
-    for name in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-        let _ = writeln!(temporary, " {name}_temp_path {folder}/nginx-{name};");
-    }
+    let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|name| format!(" {name}_temp_path {folder}/nginx-{name};\n"))
+        .concat();
     format!(
         "worker_processes 1;\ndaemon off;\nuser root;\npid {folder}/nginx.pid;\nerror_log {folder}/nginx.log;\n\
-         worker_rlimit_nofile 50000;\nevents {{ worker_connections 40000; }}\nhttp {{\n{temporary}\
+         events {{ worker_connections 15000; }}\nhttp {{\n{temporary}\
          access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;\n\
          keepalive_timeout 300; keepalive_requests 1000000000;\n\
          upstream service {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 1000000000; }}\n\
@@ -175,7 +173,7 @@ pub(super) fn nginx(ground: &Ground, ports: Ports) -> String {
 pub(super) fn haproxy(ground: &Ground, ports: Ports) -> String {
     let (both, Ports { http, https, upstream }) = (ground.certificate_and_key(), ports);
     format!(
-        "global\n nbthread 1\n maxconn 20000\n tune.ssl.cachesize 0\n\
+        "global\n nbthread 1\n maxconn 15000\n no strict-limits\n tune.ssl.cachesize 0\n\
          ssl-default-bind-options ssl-min-ver TLSv1.2 no-tls-tickets\n\
          defaults\n mode http\n option forwardfor\n option http-keep-alive\n http-reuse always\n\
          timeout connect 5s\n timeout client 300s\n timeout server 300s\n timeout http-keep-alive 300s\n\

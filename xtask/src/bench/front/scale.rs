@@ -16,6 +16,8 @@ use crate::bench::guard::stage::Stage;
 use crate::error::{Error, Result};
 
 const SIZE: usize = 10_000;
+/// A connection each, in the generator as in the proxy, and some.
+const DESCRIPTORS_MIN: u64 = 12_000;
 const KIB: f64 = 1024.0;
 const IDLE_BYTES_MAX: f64 = 12.0 * KIB;
 const HELD_BYTES_MAX: f64 = 16.0 * KIB;
@@ -35,7 +37,7 @@ const OTHER: &[u8] = b"GET /health HTTP/1.1\r\nHost: other.test\r\nConnection: c
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     ground::bring(&["nginx", "haproxy", "wrk"])?;
-    ground::raise_descriptor_limit()?;
+    ground::raise_descriptor_limit(DESCRIPTORS_MIN)?;
     let kinds = Kind::chosen(setting);
     let is_ours = kinds.contains(&Kind::Plimsoll);
     let plimsoll = if is_ours { setting.shipped()? } else { setting.plimsoll.clone() };

@@ -94,6 +94,13 @@ impl Series {
         Ok(self.figures(&seen))
     }
 
+    /// A promise of which nothing was measured is not kept.
+    pub(super) fn unmeasured(self, error: &Error) -> Figure {
+        let what = format!("{}: not measured: {}", self.name(), error.to_string().replace('\n', " "));
+        println!("    {what}");
+        Figure::counts(&what, &[]).promised(0.0)
+    }
+
     fn strike_all(
         self,
         setting: &Setting<'_>,
@@ -115,23 +122,22 @@ impl Series {
 
     /// Until the service stands again and users are answered.
     fn strike(self, subject: &Subject, load: &Load) -> Result<Blow> {
-        let victim = subject.wait_until_it_stands(None)?;
+        let first = subject.wait_until_it_stands(None)?;
         let begun = Instant::now();
         let (at, gone) = match self.fault {
             Fault::Recycle => {
                 subject.recycle()?;
                 (begun, Instant::now())
             }
-            Fault::Kill => Subject::kill(victim),
+            Fault::Kill => Subject::kill(first),
             Fault::Hang => {
-                subject.hang(victim)?;
+                subject.hang(first)?;
                 (begun, begun)
             }
         };
-        let next = subject.wait_until_it_stands(Some(victim.pid))?;
+        subject.wait_until_it_stands(Some(first.pid))?;
         let gone = if self.fault == Fault::Hang { Instant::now() } else { gone };
         wait_for_successes(load)?;
-        debug_assert_ne!(next.pid, victim.pid);
         Ok(Blow { at, gone, until: gone })
     }
 

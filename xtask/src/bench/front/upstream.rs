@@ -27,8 +27,8 @@ impl Upstream {
         File::create(&large).and_then(|file| file.set_len(GIB)).map_err(Error::file("create", &large))?;
         let config = format!(
             "worker_processes 1;\ndaemon off;\nuser root;\npid {folder}/upstream.pid;\n\
-             error_log {folder}/upstream.log;\nworker_rlimit_nofile 50000;\n\
-             events {{ worker_connections 20000; }}\n\
+             error_log {folder}/upstream.log;\n\
+             events {{ worker_connections 5000; }}\n\
              http {{\n access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000000;\n\
              server {{\n listen 127.0.0.1:{port} backlog=4096;\n\
              location / {{ return 200 \"{body}\"; }}\n\
