@@ -137,6 +137,14 @@ mod tests {
         let sleeper =
             |name: &str| Command::new("sh").args(["-c", "read line", name]).stdin(Stdio::piped()).spawn();
         let (mut ours, mut theirs) = (sleeper(&mark).expect("sh"), sleeper("/tmp/other").expect("sh"));
+        // A process that was just started has no words of its own yet for a moment.
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let says =
+            |pid: u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| !words.is_empty());
+        while !(says(ours.id()) && says(theirs.id())) {
+            assert!(std::time::Instant::now() < until, "they never began");
+            std::thread::yield_now();
+        }
         assert_eq!(kill_marked(&mark), 1);
         assert!(!ours.wait().expect("it ends").success());
         assert!(theirs.try_wait().expect("it is ours").is_none(), "the other one lives");
