@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use crate::ids::{IncidentId, InstanceId};
+use crate::gate::Standing;
+use crate::ids::{IncidentId, InstanceId, ServiceId};
 use crate::record::Record;
 use crate::units::Bytes;
 
@@ -16,8 +17,11 @@ pub enum Action {
     Probe { instance: InstanceId, timeout: Duration, patience: Duration },
     /// New requests may go to this instance.
     Admit { instance: InstanceId },
-    /// No new requests to this instance.
-    Withdraw { instance: InstanceId },
+    /// No new requests to this instance; those in flight have `drain` to finish. Answer, where somebody carries its
+    /// traffic: `InFlight`, now and with each change, down to 0.
+    Withdraw { instance: InstanceId, drain: Duration },
+    /// What requests may expect while no instance may have them.
+    Stand { service: ServiceId, standing: Standing },
     /// Keep what will be gone once the instance is. Answer, within `budget`: `EvidenceKept`.
     KeepEvidence { instance: InstanceId, incident: IncidentId, budget: Duration },
     /// Send the service's stop signal to its main process.

@@ -32,14 +32,20 @@ pub(crate) struct Deadlines {
 
 impl Deadlines {
     pub(crate) fn set(&mut self, due: Due, at: Instant) {
-        if let Some(before) = self.by_key.insert(due, at) {
-            self.by_time.remove(&(before, due));
+        match self.by_key.insert(due, at) {
+            Some(before) if before == at => return,
+            Some(before) => _ = self.by_time.remove(&(before, due)),
+            None => {}
         }
         self.by_time.insert((at, due));
     }
 
     pub(crate) fn clear(&mut self, due: Due) {
         self.take(due);
+    }
+
+    pub(crate) fn get(&self, due: Due) -> Option<Instant> {
+        self.by_key.get(&due).copied()
     }
 
     /// Clears a deadline and says when it would have been.
@@ -87,6 +93,7 @@ mod tests {
     fn setting_a_deadline_again_moves_it() {
         let mut table = Deadlines::default();
         table.set(due(1), Instant(10));
+        table.set(due(1), Instant(20));
         table.set(due(1), Instant(20));
         assert_eq!(table.take_due(Instant(15)), None);
         assert_eq!(table.take_due(Instant(20)), Some(due(1)));

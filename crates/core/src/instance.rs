@@ -56,6 +56,7 @@ pub(crate) struct Doom {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, in any combination")]
 pub(crate) struct Instance {
     pub(crate) id: InstanceId,
     pub(crate) slot: u16,
@@ -67,6 +68,8 @@ pub(crate) struct Instance {
     pub(crate) prober: Prober,
     /// Known only where something carries its traffic.
     pub(crate) in_flight: Option<u32>,
+    /// It is on record that it drains.
+    pub(crate) drain_told: bool,
     pub(crate) exit: Option<Exit>,
     pub(crate) first_ready: Option<Instant>,
     /// When its end began.
@@ -91,6 +94,7 @@ impl Instance {
             descriptors: Descriptors::default(),
             prober: Prober::default(),
             in_flight: None,
+            drain_told: false,
             exit: None,
             first_ready: None,
             left: None,

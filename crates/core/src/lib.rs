@@ -16,6 +16,7 @@ mod cause;
 mod config;
 mod deadlines;
 mod event;
+pub mod gate;
 mod head;
 mod ids;
 mod incident;

@@ -61,6 +61,36 @@ pub enum Planted {
     DyingIsLiving,
     /// After a failed measurement the next look comes no sooner, however near the wall.
     BlindLooksSeldom,
+    /// A client that leaves the line does not free its place.
+    HoldLeaksPlace,
+    /// Bodies of held requests are not counted.
+    HoldBytesIgnored,
+    /// All that wait go at once to whoever is ready first.
+    ReleaseAll,
+    /// Who came last goes first.
+    Overtake,
+    /// What is not safe to repeat is sent again after a death.
+    ReplayPost,
+    /// A request that was in flight at two deaths is sent a third time.
+    PoisonReplayed,
+    /// A stop leaves those waiting who wait.
+    ForgetHeldOnStop,
+    /// New requests still go to an instance that drains.
+    ReleaseToWithdrawn,
+    /// Who has left the line is answered all the same.
+    AnswerTwice,
+    /// A request that comes back waits from the beginning.
+    WaitBeginsAnew,
+    /// A stall is due on an instance that drains, where nobody deals with it.
+    DrainingStalls,
+    /// Nobody looks at the line again once a pause is over.
+    CrowdForgotten,
+    /// The last instance is left out for failing.
+    EjectLast,
+    /// Streams are left to the stop signal.
+    StreamsNeverClosed,
+    /// A client that leaves is in flight for ever.
+    LeftIsNotDone,
 }
 
 impl Planted {
@@ -96,7 +126,7 @@ impl Planted {
     ];
 }
 
-/// The bug at work in this head, if any.
+/// The bug at work in this head or gate, if any.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Plant(pub(crate) Option<Planted>);
 

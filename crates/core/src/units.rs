@@ -108,11 +108,11 @@ impl Instant {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 
-    /// The next point of a grid of `step` at or after this one, so that many sleepers wake together.
+    /// The last point of a grid of `step` at or before this one, so that many sleepers wake together and nobody late.
     #[must_use]
-    pub fn aligned_up(self, step: Duration) -> Self {
+    pub fn aligned_down(self, step: Duration) -> Self {
         let step = nanos(step).max(1);
-        Self(self.0.div_ceil(step).saturating_mul(step))
+        Self(self.0 / step * step)
     }
 }
 
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn a_grid_point_stays_where_it_is() {
         let step = Duration::from_nanos(100);
-        assert_eq!(Instant(200).aligned_up(step), Instant(200));
-        assert_eq!(Instant(201).aligned_up(step), Instant(300));
+        assert_eq!(Instant(200).aligned_down(step), Instant(200));
+        assert_eq!(Instant(299).aligned_down(step), Instant(200));
     }
 
     #[test]

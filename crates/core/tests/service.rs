@@ -43,7 +43,10 @@ fn requests_come_once_it_is_ready_and_stop_before_the_stop_signal() {
     bench.probed(1, ProbeOutcome::Passed { took: millis(1) });
     assert_eq!(bench.did(), [Action::Admit { instance: instance(1) }]);
     bench.order(Order::Stop);
-    let end = [Action::Withdraw { instance: instance(1) }, Action::Signal { instance: instance(1) }];
+    let end = [
+        Action::Withdraw { instance: instance(1), drain: Duration::ZERO },
+        Action::Signal { instance: instance(1) },
+    ];
     assert_eq!(bench.did(), end);
 }
 
@@ -90,7 +93,7 @@ fn with_overlap_the_old_one_serves_until_the_new_one_is_ready() {
     bench.get_ready(2);
     let handover = [
         Action::Admit { instance: instance(2) },
-        Action::Withdraw { instance: instance(1) },
+        Action::Withdraw { instance: instance(1), drain: Duration::ZERO },
         Action::Signal { instance: instance(1) },
     ];
     assert_eq!(bench.did(), handover);
@@ -210,6 +213,23 @@ fn breach_failed_probe_and_crash_in_one_second_are_one_recycle_and_one_incident(
     assert_eq!(bench.count_told(|kind| matches!(kind, Kind::IncidentOpened { .. })), 1);
     assert_eq!(bench.count_told(|kind| matches!(kind, Kind::IncidentClosed { .. })), 1);
     assert_eq!(bench.count_done(&spawn(2)), 1);
+}
+
+#[test]
+fn evidence_is_waited_for_half_a_second_at_most() {
+    let mut bench = Bench::ready(config(Handover::Hold));
+    bench.sampled(1, 302);
+    bench.pass(Duration::from_secs(5));
+    bench.did();
+    bench.sampled(1, 302);
+    let (instance, incident) = (instance(1), plimsoll_core::IncidentId(1));
+    let keep = Action::KeepEvidence { instance, incident, budget: millis(500) };
+    let withdraw = Action::Withdraw { instance, drain: Duration::ZERO };
+    assert_eq!(bench.did(), [withdraw, keep]);
+    bench.pass(millis(499));
+    assert_eq!(bench.did(), []);
+    bench.pass(millis(1));
+    assert_eq!(bench.did(), [Action::Signal { instance }]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 /// An instance's own address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Endpoint {
+pub enum Endpoint {
     Tcp(SocketAddr),
     Unix(PathBuf),
 }

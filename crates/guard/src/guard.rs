@@ -53,6 +53,8 @@ pub enum GuardError {
 /// What the caller brings along.
 pub struct Hooks {
     pub reloader: Reloader,
+    /// Who carries the services' requests, if anybody does.
+    pub traffic: Option<Box<dyn crate::traffic::Traffic>>,
     pub on_event: Box<dyn FnMut(&EventRecord)>,
     /// Called once the control socket answers.
     pub on_listening: Box<dyn FnOnce()>,
@@ -132,6 +134,7 @@ impl Guard {
             pump: self.pump.clone(),
             asks,
             reloader: hooks.reloader,
+            traffic: hooks.traffic,
             on_event: hooks.on_event,
             degraded: self.degraded,
         })?;

@@ -17,9 +17,11 @@ mod probe;
 pub mod records;
 pub mod sweep;
 pub mod tell;
+pub mod traffic;
 mod tree;
 mod workload;
 
+pub use endpoint::Endpoint;
 pub use ground::{Ground, host_memory};
 pub use guard::{Guard, GuardError, Hooks};
 pub use logs::LogBounds;

@@ -36,6 +36,7 @@ contract!(
     a_child_and_its_daemons_are_in_the_group_from_the_start,
     killing_reaches_daemons_that_ignore_everything,
     killing_outruns_a_fork_bomb,
+    a_process_alone_has_as_many_threads_as_its_group_has_tasks,
     a_group_is_found_again_in_the_next_life,
     an_empty_leftover_is_taken_over_with_fresh_counts,
     what_cannot_be_removed_is_said_to_be_busy,

@@ -1,5 +1,6 @@
 //! The one binary's parts: its command line, its configuration, and a file per verb.
 
+mod carry;
 pub mod cli;
 pub mod config;
 pub mod demo;

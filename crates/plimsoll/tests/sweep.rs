@@ -31,8 +31,7 @@ impl Stray {
         let child = Command::new(exe).args(args).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let stray = Self(child);
         // Until it has become the other program it is still us.
-        let is = || fs::read_link(format!("/proc/{}/exe", stray.pid())).is_ok_and(|it| it == exe);
-        until("the stray runs", is);
+        until("the stray runs", || runs(stray.pid(), exe));
         stray
     }
 
@@ -50,6 +49,10 @@ impl Drop for Stray {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+fn runs(pid: i32, exe: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|it| it == exe)
 }
 
 fn sweep(args: &[&str]) -> Output {
@@ -147,6 +150,8 @@ fn an_orphan_is_a_stray_and_a_child_with_a_parent_is_none() {
     let orphan: i32 = stdout(&said).trim().parse().unwrap();
     // The shell was waited for, so its child has been handed on.
     let alone = leftovers::parent(orphan).unwrap();
+    // The shell names its child before that has become the other program.
+    until("the orphan runs", || runs(orphan, &exe));
     let output = sweep(&["--exe", exe.to_str().unwrap(), "--orphan-after", "0s", "--json"]);
     let found: Vec<i32> = findings(&output).iter().map(|it| it.pid).collect();
     leftovers::kill(orphan, rustix::process::Signal::KILL);

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
 
 use common::config::sample;
 use common::guard::{Folder, Guard};
@@ -86,23 +87,31 @@ fn a_kill_at_the_wall_is_the_kernels_and_is_named_so() {
     }
     let mut guard = start();
     let instance = guard.lead("reports").id;
-    let events = guard.group_file(&instance, "memory.events").expect("the instance has a group");
+    let path = |name| guard.group_file(&instance, name).expect("the instance has a group");
+    let (events, members, high) = (path("memory.events"), path("cgroup.events"), path("memory.high"));
     let address = guard.address("reports");
     // Asleep, the guard cannot be quicker than the kernel; and the wire, which it cannot raise now, would brake the
     // service over the line for as long as it sleeps.
     guard.signal(Signal::STOP);
-    let high = guard.group_file(&instance, "memory.high").expect("the instance has a group");
     fs::write(high, "max").expect("we are root in the VM");
     let injected = common::http::post(address, "/fault/spike?size=300MiB&over=0s", "");
-    until("the kernel kills", || {
-        let text = fs::read_to_string(&events).unwrap_or_default();
-        text.lines().any(|line| line.strip_prefix("oom_kill ").is_some_and(|count| count != "0"))
-    });
+    until("the kernel kills", || counted(&events, "oom_kill").is_some_and(|kills| kills > 0));
+    // The kernel counts a kill when it decides on it. Until the killed process has let go of its memory, a guard that
+    // is awake sees it near the wall, and rightly says so first.
+    until("the killed process is gone", || counted(&members, "populated") == Some(0));
     guard.signal(Signal::CONT);
     let opened = guard.next("incident_opened");
     assert_eq!(opened.layer.as_deref(), Some("hard_wall"), "{injected:?}\n{}", guard.story());
+    assert_eq!(opened.cause.as_deref(), Some("oom"));
     guard.next("ready");
     guard.end();
+}
+
+/// The count beside `name` in a file of names and counts.
+fn counted(path: &Path, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    line.parse().ok()
 }
 
 #[test]

@@ -166,9 +166,10 @@ fn incidents_read_like_a_short_post_mortem() {
 
 #[test]
 fn an_incident_of_memory_shows_the_curve_and_what_the_process_held() {
-    let memory = "[service.reports.memory]\nhard = \"256MiB\"\nrecycle = \"80MiB\"\nruntime = \"none\"\n";
+    // With the wall this far away it is a gentle recycle, with all the time there is for evidence.
+    let memory = "[service.reports.memory]\nhard = \"4GiB\"\nrecycle = \"80MiB\"\nfor = \"300ms\"\nruntime = \"none\"\n";
     let mut guard = ready(&sample("", memory));
-    guard.inject("reports", "/fault/leak-heap?rate=60MiB");
+    guard.inject("reports", "/fault/leak-heap?rate=60MiB&total=120MiB");
     guard.next("incident_closed");
     guard.incident(1);
     let text = guard.ok(&["incidents", "show", "1"]);

@@ -84,6 +84,7 @@ impl Step<'_> {
             | Action::Signal { .. }
             | Action::KillTree { .. }
             | Action::SetHigh { .. }
+            | Action::Stand { .. }
             | Action::Release { .. } => None,
         })
     }

@@ -103,7 +103,7 @@ impl Kernel {
                     self.plan(now, 500, 3000, Item::Traffic(instance));
                 }
             }
-            Action::Withdraw { instance } => self.withdraw(now, instance),
+            Action::Withdraw { instance, .. } => self.withdraw(now, instance),
             Action::KeepEvidence { instance, budget, .. } => {
                 if self.host(instance).mood.evidence_lost.at(now).is_none() {
                     let most = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -127,7 +127,7 @@ impl Kernel {
                 }
                 self.gone.push_back(instance);
             }
-            Action::Tell(_) => {}
+            Action::Stand { .. } | Action::Tell(_) => {}
         }
     }
 

@@ -19,7 +19,7 @@ const EVIDENCE_URGENT: Duration = Duration::from_millis(60);
 /// The same near the wall, where the kernel would take it.
 const EVIDENCE_HARD: Duration = Duration::from_millis(40);
 /// An instance that answers nobody gets no longer than this to react to its stop signal.
-const GRACE_DEAF: Duration = Duration::from_secs(1);
+const GRACE_DEAF: Duration = Duration::from_millis(500);
 /// A kill is repeated this often until nothing is left.
 const KILL_AGAIN: Duration = Duration::from_secs(1);
 /// Killed for this long and still there: uninterruptible sleep, which only a person or the kernel can end.
@@ -40,13 +40,16 @@ impl Service {
             }
             Life::Starting { .. } | Life::Ready | Life::Unready => {}
         }
-        self.withdraw(cx, index);
+        let then_kill = urgency == Urgency::Hard;
+        // Whoever carries its traffic answers at once how much of it is still there.
+        let carried = self.instances[index].admitted && self.instances[index].in_flight.is_some();
+        let drains = carried && !cause.is_deaf() && !then_kill;
+        let drain = if drains { self.config.recovery.drain } else { Duration::ZERO };
+        self.withdraw(cx, index, drain);
         let evidence_until = self.keep_evidence(cx, index, cause, urgency);
         let instance = &mut self.instances[index];
         let id = instance.id;
-        let drains = instance.in_flight.is_some_and(|count| count > 0) && !cause.is_deaf();
-        let then_kill = urgency == Urgency::Hard;
-        let drain_until = (drains && !then_kill).then_some(cx.now + self.config.recovery.drain);
+        let drain_until = drains.then_some(cx.now + drain);
         instance.left = Some(cx.now);
         instance.life =
             Life::Leaving { stage: Stage::Draining { evidence_until, drain_until, then_kill }, cause };
@@ -54,9 +57,6 @@ impl Service {
         cx.deadlines.clear(Due::Started(id));
         if cause != Cause::Ordered {
             cx.tell(self.id, Some(id.number), Some(cause), Kind::Recycling);
-        }
-        if drains {
-            cx.tell(self.id, Some(id.number), Some(cause), Kind::Draining);
         }
         self.advance(cx, index);
     }
@@ -88,13 +88,20 @@ impl Service {
     }
 
     pub(crate) fn in_flight(&mut self, cx: &mut Cx<'_>, index: usize, count: u32) {
-        self.instances[index].in_flight = Some(count);
-        if let Life::Leaving { stage: Stage::Draining { drain_until, .. }, .. } =
-            &mut self.instances[index].life
-            && count == 0
-        {
+        let number = self.instances[index].id.number;
+        let instance = &mut self.instances[index];
+        instance.in_flight = Some(count);
+        let Life::Leaving { stage: Stage::Draining { drain_until: drain_until @ Some(_), .. }, cause } =
+            &mut instance.life
+        else {
+            return;
+        };
+        let cause = *cause;
+        if count == 0 {
             *drain_until = None;
             self.advance(cx, index);
+        } else if !core::mem::replace(&mut instance.drain_told, true) {
+            cx.tell(self.id, Some(number), Some(cause), Kind::Draining);
         }
     }
 
@@ -168,7 +175,7 @@ impl Service {
 
     /// Marks an instance as past saving, without doing anything to it yet.
     pub(crate) fn die(&mut self, cx: &mut Cx<'_>, index: usize, cause: Cause) {
-        self.withdraw(cx, index);
+        self.withdraw(cx, index, Duration::ZERO);
         let stage = Stage::Killing { since: cx.now, told: false };
         let instance = &mut self.instances[index];
         instance.left = Some(cx.now);
@@ -179,10 +186,10 @@ impl Service {
         }
     }
 
-    fn withdraw(&mut self, cx: &mut Cx<'_>, index: usize) {
+    fn withdraw(&mut self, cx: &mut Cx<'_>, index: usize, drain: Duration) {
         let instance = &mut self.instances[index];
         if core::mem::take(&mut instance.admitted) && !cx.plant.has(Planted::ForgetWithdraw) {
-            cx.act(Action::Withdraw { instance: instance.id });
+            cx.act(Action::Withdraw { instance: instance.id, drain });
         }
     }
 

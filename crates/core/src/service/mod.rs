@@ -17,6 +17,7 @@ use crate::cause::Cause;
 use crate::config::ServiceConfig;
 use crate::deadlines::{Deadlines, Due};
 use crate::event::{Exit, OomDelta, Order, SpawnFailure};
+use crate::gate::Standing;
 use crate::ids::{InstanceId, ServiceId};
 use crate::incident::Incident;
 use crate::instance::{Instance, Life, Role};
@@ -91,6 +92,8 @@ pub(crate) struct Service {
     /// How long the last successful start took.
     pub(crate) boot_time: Duration,
     pub(crate) line_refusal_told: bool,
+    /// What requests were last told to expect.
+    pub(crate) standing: Standing,
     /// `stopped` has been put on record since the last order to stop.
     pub(crate) stop_told: bool,
 }
@@ -114,6 +117,7 @@ impl Service {
             was_lit: false,
             boot_time: Duration::ZERO,
             line_refusal_told: false,
+            standing: Standing::Stopped,
             stop_told: true,
         }
     }

@@ -9,6 +9,7 @@ use crate::action::Action;
 use crate::cause::{Cause, Urgency};
 use crate::config::Handover;
 use crate::deadlines::Due;
+use crate::gate::Standing;
 use crate::ids::InstanceId;
 use crate::instance::{Instance, Life, Role};
 use crate::planted::Planted;
@@ -41,7 +42,25 @@ impl Service {
             cx.tell(self.id, None, None, Kind::Stopped);
         }
         self.update_dark(cx.now);
+        self.update_standing(cx);
         self.close_incident_when_settled(cx);
+    }
+
+    /// What requests may expect that find nobody to go to; told when it changes.
+    fn update_standing(&mut self, cx: &mut Cx<'_>) {
+        let standing = match self.intent {
+            Intent::Down => Standing::Stopped,
+            Intent::Up if self.instances.iter().any(|it| !it.is_leaving()) => {
+                Standing::Expected { not_before: None }
+            }
+            Intent::Up => {
+                let due = |slot| cx.deadlines.get(Due::Lead(self.id, slot_number(slot)));
+                Standing::Expected { not_before: (0..self.slots.len()).filter_map(due).min() }
+            }
+        };
+        if core::mem::replace(&mut self.standing, standing) != standing {
+            cx.act(Action::Stand { service: self.id, standing });
+        }
     }
 
     fn settle_slots(&mut self, cx: &mut Cx<'_>) {

@@ -71,8 +71,8 @@ impl Service {
         let instance = &self.instances[index];
         let descriptors = instance.descriptors.is_due(cx.now, &self.config.descriptors);
         cx.act(Action::Sample { instance: instance.id, descriptors });
-        // The answer moves this; without an answer it is asked again.
-        cx.due_in(Due::Sample(instance.id), INTERVAL_FAR);
+        // The answer moves this, unless it would fall there too; without an answer it is asked again.
+        cx.deadlines.set(Due::Sample(instance.id), (cx.now + INTERVAL_FAR).aligned_down(GRID));
     }
 
     pub(crate) fn sampled(&mut self, cx: &mut Cx<'_>, index: usize, sample: Sample) {
@@ -178,7 +178,8 @@ impl Service {
             None => pace,
         };
         let at = cx.now + pace;
-        let at = if pace >= INTERVAL_FAR { at.aligned_up(GRID) } else { at };
+        // Down, since every sample is a little late: up, each would be a whole step later than its pace.
+        let at = if pace >= INTERVAL_FAR { at.aligned_down(GRID) } else { at };
         cx.deadlines.set(Due::Sample(instance.id), at);
     }
 

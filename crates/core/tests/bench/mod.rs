@@ -90,12 +90,15 @@ impl Bench {
         self.tell(Event::Exited { instance, exit, oom, tree_empty: true });
     }
 
-    /// What was done since the last time this was asked, without measuring, probing and telling.
+    /// What was done since the last time this was asked, without measuring, probing, telling, and what requests may
+    /// expect.
     pub(crate) fn did(&mut self) -> Vec<Action> {
         self.done
             .drain(..)
             .filter(|action| match action {
-                Action::Sample { .. } | Action::Probe { .. } | Action::Tell(_) => false,
+                Action::Sample { .. } | Action::Probe { .. } | Action::Stand { .. } | Action::Tell(_) => {
+                    false
+                }
                 Action::Spawn { .. }
                 | Action::Admit { .. }
                 | Action::Withdraw { .. }

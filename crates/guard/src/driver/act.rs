@@ -38,8 +38,9 @@ impl Driver {
             Action::KillTree { instance } => self.kill_tree(instance),
             Action::SetHigh { instance, at } => self.set_high(instance, at),
             Action::Release { instance } => self.release(instance),
-            // The seams of the front, which carries traffic: until it is there, nobody asks who may have requests.
-            Action::Admit { .. } | Action::Withdraw { .. } => {}
+            Action::Admit { instance } => self.admit(instance),
+            Action::Withdraw { instance, drain } => self.withdraw(instance, drain),
+            Action::Stand { service, standing } => self.stand(service, standing),
         }
     }
 
@@ -102,6 +103,9 @@ impl Driver {
         if running.taking_evidence {
             running.release_wanted = true;
             return;
+        }
+        if let Some(traffic) = &self.traffic {
+            traffic.forget(instance);
         }
         let Some(mut running) = self.instances.remove(&instance) else { return };
         self.emptying.remove(&instance);

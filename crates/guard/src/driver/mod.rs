@@ -19,6 +19,7 @@ mod running;
 mod sample;
 mod status;
 mod strays;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::pending;
@@ -38,6 +39,7 @@ use crate::ground::Ground;
 use crate::ledger::LedgerHandle;
 use crate::logs::PumpHandle;
 use crate::records::{Evidence, IncidentRecord};
+use crate::traffic::{Traffic, TrafficNews};
 use crate::workload::{Settings, Workload};
 use clock::Clock;
 use launch::Launched;
@@ -124,6 +126,8 @@ pub struct Parts {
     pub pump: PumpHandle,
     pub asks: mpsc::Receiver<Ask>,
     pub reloader: Reloader,
+    /// Who carries the services' requests, if anybody does.
+    pub traffic: Option<Box<dyn Traffic>>,
     /// Called for every event, for the operator's terminal.
     pub on_event: Box<dyn FnMut(&crate::records::EventRecord)>,
     /// Things that are worse than they should be, said in `status`.
@@ -158,6 +162,7 @@ pub struct Driver {
     reports: mpsc::Receiver<Report>,
     reporter: mpsc::Sender<Report>,
     reloader: Reloader,
+    traffic: Option<Box<dyn Traffic>>,
     on_event: Box<dyn FnMut(&crate::records::EventRecord)>,
     degraded: Vec<String>,
     started: jiff::Timestamp,
@@ -182,6 +187,7 @@ enum Wake {
     Empty,
     Deadline,
     Sweep,
+    News(TrafficNews),
 }
 
 impl Driver {
@@ -206,6 +212,7 @@ impl Driver {
             reports,
             reporter,
             reloader: parts.reloader,
+            traffic: parts.traffic,
             on_event: parts.on_event,
             degraded: parts.degraded,
             started: jiff::Timestamp::now(),
@@ -230,6 +237,9 @@ impl Driver {
         loop {
             self.carry_out();
             if self.is_over() {
+                if let Some(traffic) = &self.traffic {
+                    traffic.close();
+                }
                 return Ok(());
             }
             let wake = self.wait(&mut children, &mut ends, &mut reload).await;
@@ -250,6 +260,7 @@ impl Driver {
             _ = interrupt.recv() => Wake::End,
             () = self.watcher.ready() => Wake::Kernel,
             Some(report) = self.reports.recv() => Wake::Report(report),
+            news = traffic::news(self.traffic.as_deref()) => Wake::News(news),
             () = at(deadline) => Wake::Deadline,
             Some(ask) = self.asks.recv() => Wake::Ask(ask),
             _ = reload.recv() => Wake::Reload,
@@ -272,6 +283,7 @@ impl Driver {
             Wake::Kernel => self.take_notices(),
             Wake::Deadline => {}
             Wake::Sweep => self.sweep(),
+            Wake::News(news) => self.take_news(news),
         }
     }
 

@@ -69,6 +69,18 @@ impl Driver {
         self.publish(own_event(service, None, kind, severity, message));
     }
 
+    /// The same, perhaps of one instance.
+    pub(super) fn say_of(
+        &mut self,
+        service: &str,
+        instance: Option<String>,
+        kind: &str,
+        severity: &str,
+        message: &str,
+    ) {
+        self.publish(own_event(service, instance, kind, severity, message));
+    }
+
     pub(super) fn tell_reload(&mut self, done: &Result<String, String>) {
         match done {
             Ok(changes) => {

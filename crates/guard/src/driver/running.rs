@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use plimsoll_core::{IncidentId, InstanceId};
 use plimsoll_kernel::cgroup::{Group, OomCounts};
 use plimsoll_kernel::process::Identity;
+use plimsoll_kernel::procfs::Counter;
 
 use super::recent::Recent;
 use crate::endpoint::Endpoint;
@@ -26,6 +27,8 @@ pub(super) struct Running {
     pub(super) address: Option<Endpoint>,
     pub(super) started: Timestamp,
     pub(super) samples: Recent,
+    /// Counts the main process's descriptors.
+    pub(super) counter: Option<Counter>,
     pub(super) exit: Option<ExitRecord>,
     /// Counters at the start of its life: only what came on top is its own.
     pub(super) oom_before: OomCounts,
@@ -54,6 +57,7 @@ impl Running {
             address: None,
             started,
             samples: Recent::default(),
+            counter: None,
             exit: None,
             oom_before: OomCounts::default(),
             oom_seen: OomCounts::default(),

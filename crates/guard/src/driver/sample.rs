@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use plimsoll_core::units::Bytes;
 use plimsoll_core::{Event, InstanceId, Sample};
-use plimsoll_kernel::{self as kernel, procfs};
+use plimsoll_kernel::cgroup::Group;
+use plimsoll_kernel::{self as kernel, Roots, procfs};
 
 use super::Driver;
 use super::running::Running;
@@ -51,7 +52,7 @@ impl Driver {
 
 fn measure(
     ground: &Ground,
-    running: &Running,
+    running: &mut Running,
     cheap: Option<Bytes>,
     descriptors: bool,
 ) -> Result<Sample, kernel::Error> {
@@ -73,18 +74,41 @@ fn memory(ground: &Ground, running: &Running, cheap: Option<Bytes>) -> Result<(u
 }
 
 /// The largest count of any process of the instance: limits are per process.
-fn fullest(ground: &Ground, running: &Running) -> Result<u64, kernel::Error> {
+fn fullest(ground: &Ground, running: &mut Running) -> Result<u64, kernel::Error> {
+    let roots = &ground.roots;
     let main = running.main.map_or(0, |main| main.pid);
-    let mut most = procfs::count(&ground.roots, main)?;
+    let mut most = count_main(roots, running, main)?;
     let members = match &running.group {
+        Some(group) if is_alone(roots, group, main)? => return Ok(most),
         Some(group) => group.procs()?,
-        None => tree::family(&ground.roots, running.main),
+        None => tree::family(roots, running.main),
     };
     for pid in members.into_iter().filter(|pid| *pid != main) {
         // A child may end between being listed and being counted.
-        most = most.max(procfs::count(&ground.roots, pid).unwrap_or(0));
+        most = most.max(procfs::count(roots, pid).unwrap_or(0));
     }
     Ok(most)
+}
+
+fn count_main(roots: &Roots, running: &mut Running, main: i32) -> Result<u64, kernel::Error> {
+    if running.counter.as_ref().is_none_or(|counter| counter.pid() != main) {
+        running.counter = procfs::Counter::of(roots, main).ok();
+    }
+    match &running.counter {
+        Some(counter) => counter.count(roots),
+        // Without a descriptor to spare it is looked up each time; a process that is gone is an error here.
+        None => procfs::count(roots, main),
+    }
+}
+
+/// Nobody but the main process is in the group. The kernel's list of members costs more than all else of a sample
+/// together, and most services are one process: then every task in the group is a thread of it.
+fn is_alone(roots: &Roots, group: &Group, main: i32) -> Result<bool, kernel::Error> {
+    Ok(match group.tasks()? {
+        Some(tasks @ 2..) => procfs::thread_count(roots, main)? == tasks,
+        Some(0 | 1) => true,
+        None => false,
+    })
 }
 
 fn is_ending(ground: &Ground, running: &Running) -> bool {

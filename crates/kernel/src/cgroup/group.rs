@@ -21,6 +21,8 @@ pub struct Group {
     stat: OwnedFd,
     /// v1 keeps kernel memory in a file of its own.
     kernel: Option<OwnedFd>,
+    /// How many are in it; without the pids controller nobody counts them.
+    tasks: Option<OwnedFd>,
 }
 
 /// What a child needs to enter a group by itself, before `exec`. Descriptors only, so that they can be sent to the
@@ -41,7 +43,9 @@ impl Group {
             Version::V2 => (file("memory.current")?, None),
         };
         let stat = file("memory.stat")?;
-        Ok(Self { name: name.to_owned(), places, usage, stat, kernel })
+        let counted = places.pids.as_deref().unwrap_or(&places.memory);
+        let tasks = open(&counted.join("pids.current"), OFlags::RDONLY).ok();
+        Ok(Self { name: name.to_owned(), places, usage, stat, kernel, tasks })
     }
 
     pub fn name(&self) -> &str {
@@ -106,6 +110,13 @@ impl Group {
         };
         let kernel_bytes = read_number(kernel).map_err(failed)?.unwrap_or(0);
         Ok(MemoryUse::from_v1_stat(stat, kernel_bytes))
+    }
+
+    /// Threads in the group and in groups nested in it, with those that ended and nobody has reaped. `None` where nobody
+    /// counts them. One `pread`, no allocation.
+    pub fn tasks(&self) -> Result<Option<u64>> {
+        let Some(tasks) = &self.tasks else { return Ok(None) };
+        read_number(tasks).map_err(|error| self.failed("count the tasks of", error))
     }
 
     /// What the kernel did to the group so far.

@@ -6,8 +6,8 @@ mod memory;
 mod sockets;
 mod threads;
 
-pub use descriptors::{Budget, DescriptorKind, KindCount, Side, Table, count, soft_limit, table};
+pub use descriptors::{Budget, Counter, DescriptorKind, KindCount, Side, Table, count, soft_limit, table};
 pub use listener::{Listener, listener_of};
 pub use memory::{MeasuredBy, Rollup, TreeMemory, tree_memory};
 pub use sockets::TcpState;
-pub use threads::{Thread, cpu_time, threads};
+pub use threads::{Thread, cpu_time, thread_count, threads};

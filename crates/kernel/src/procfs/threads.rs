@@ -1,9 +1,11 @@
 //! Threads and CPU time.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use crate::process::{Stat, list_of_process};
-use crate::{Result, Roots, text};
+use crate::{Error, Result, Roots, text};
 
 /// One thread, as evidence of what a process was doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +26,13 @@ pub fn threads(roots: &Roots, pid: i32, max: usize) -> Result<Vec<Thread>> {
         entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect();
     ids.sort_unstable();
     Ok(ids.into_iter().take(max).filter_map(|id| thread(roots, pid, id)).collect())
+}
+
+/// How many threads a process has: the folder of each is a link to their common one, beside its own two. One `stat`.
+pub fn thread_count(roots: &Roots, pid: i32) -> Result<u64> {
+    let folder = fs::metadata(roots.process_file(pid, "task"))
+        .map_err(|error| Error::process("count the threads of", pid, error))?;
+    Ok(folder.nlink().saturating_sub(2))
 }
 
 fn thread(roots: &Roots, pid: i32, id: i32) -> Option<Thread> {
@@ -57,6 +66,8 @@ mod tests {
         assert_eq!(found[0].id, own);
         assert!(found.iter().any(|thread| thread.name == "waits-here"), "{found:?}");
         assert_eq!(threads(&Roots::default(), own, 1).unwrap().len(), 1);
+        // Other tests of this process come and go.
+        assert!(thread_count(&Roots::default(), own).unwrap().abs_diff(found.len() as u64) < 10);
         drop(stop);
         waiting.join().unwrap();
     }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use plimsoll_kernel::Roots;
 use plimsoll_kernel::cgroup::discover;
@@ -21,6 +22,7 @@ fn plays_the_role_it_is_given() {
     let words: Vec<&str> = role.split(' ').collect();
     match words.as_slice() {
         ["hold", mib] => hold(mib.parse().unwrap()),
+        ["bomb"] => bomb(),
         ["discover", scope] => discover_a_place(scope),
         ["descriptors", folder] => open_descriptors(Path::new(folder)),
         other => panic!("no such role: {other:?}"),
@@ -33,6 +35,17 @@ fn hold(mib: usize) {
     say("holding");
     rest();
     drop(held);
+}
+
+/// Goes on for ever, whatever it meets: a bomb of shells ends as soon as one of them may not fork.
+fn bomb() {
+    let mut others = Vec::new();
+    loop {
+        let mut other = Command::new(std::env::current_exe().unwrap());
+        other.args(std::env::args().skip(1)).stdout(Stdio::null()).stderr(Stdio::null());
+        others.extend(other.spawn());
+        others.retain_mut(|other| matches!(other.try_wait(), Ok(None)));
+    }
 }
 
 fn discover_a_place(scope: &str) {

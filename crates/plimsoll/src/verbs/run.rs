@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
+use plimsoll_front::{Front, FrontError};
 use plimsoll_guard::control::ControlError;
 use plimsoll_guard::records::EventRecord;
+use plimsoll_guard::traffic::Traffic;
 use plimsoll_guard::{Guard, GuardError, Hooks, Settings, tell};
 
+use crate::carry::{self, Carrier};
 use crate::cli::{Exit, Global, LogStyle, Run};
 use crate::config::{Config, ConfigErrors, Host, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
@@ -26,6 +29,8 @@ pub enum RunError {
     Settings(#[from] SettingsError),
     #[error(transparent)]
     Guard(#[from] GuardError),
+    #[error(transparent)]
+    Front(#[from] FrontError),
 }
 
 impl RunError {
@@ -33,6 +38,7 @@ impl RunError {
         match self {
             Self::Config(_) | Self::Settings(_) => Exit::Usage,
             Self::Guard(error) => guard_exit(error),
+            Self::Front(error) => front_exit(error),
         }
     }
 }
@@ -50,9 +56,18 @@ fn guard_exit(error: &GuardError) -> Exit {
     }
 }
 
+fn front_exit(error: &FrontError) -> Exit {
+    match error {
+        FrontError::Listen { source, .. } | FrontError::AccessLog { source, .. } => {
+            if source.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Usage }
+        }
+        FrontError::Thread(_) => Exit::Internal,
+    }
+}
+
 pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
     let source = Source { args: args.clone(), global: global.clone() };
-    let (settings, warnings) = source.read()?;
+    let (config, settings, warnings) = source.read()?;
     for warning in &warnings {
         let _ = writeln!(io::stderr(), "{warning}");
     }
@@ -60,19 +75,32 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
     let style = args.log;
     let (mut printer, rest) = Printer::start();
     let guard = Guard::prepare(settings)?;
+    let traffic = carrier(&config)?;
     for line in guard.degraded() {
         let _ = writeln!(io::stderr(), "plimsoll: {line}");
     }
     guard.run(Hooks {
         reloader: Box::new(move || {
-            source.read().map(|(settings, _)| settings).map_err(|error| error.to_string())
+            source.read().map(|(_, settings, _)| settings).map_err(|error| error.to_string())
         }),
+        traffic,
         on_event: Box::new(move |event| printer.print(style, event)),
         on_listening: Box::new(move || listening(&socket)),
     })?;
     // What is still queued is printed, unless nobody reads it.
     let _ = rest.recv_timeout(PRINT_REST);
     Ok(Exit::Done)
+}
+
+/// The front, where one is configured. It listens from here on, and holds until there is an instance.
+fn carrier(config: &Config) -> Result<Option<Box<dyn Traffic>>, RunError> {
+    let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
+    let Some(front) = carry::config(config, descriptors) else { return Ok(None) };
+    let started = Front::start(&front, None)?;
+    for (address, _) in started.addresses() {
+        let _ = writeln!(io::stderr(), "plimsoll: front on http://{address}");
+    }
+    Ok(Some(Box::new(Carrier::new(started, &front))))
 }
 
 fn listening(socket: &std::path::Path) {
@@ -86,14 +114,15 @@ struct Source {
 }
 
 impl Source {
-    fn read(&self) -> Result<(Settings, Vec<Warning>), RunError> {
+    fn read(&self) -> Result<(Config, Settings, Vec<Warning>), RunError> {
         let (config, warnings) = if self.args.command.is_empty() {
             Config::load(&self.path()).map_err(RunError::Config)?
         } else {
             let config = Config::for_command(&self.args.command, self.args.options(), &Host::this());
             (config.map_err(RunError::Config)?, Vec::new())
         };
-        Ok((settings::settings(&config, &self.global)?, warnings))
+        let settings = settings::settings(&config, &self.global)?;
+        Ok((config, settings, warnings))
     }
 
     fn path(&self) -> PathBuf {

@@ -50,6 +50,7 @@ impl Checker for Backoff {
                 Action::Sample { .. }
                 | Action::Probe { .. }
                 | Action::Admit { .. }
+                | Action::Stand { .. }
                 | Action::Withdraw { .. }
                 | Action::KeepEvidence { .. }
                 | Action::Signal { .. }

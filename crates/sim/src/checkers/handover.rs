@@ -15,7 +15,7 @@ impl Checker for Handovers {
 
     fn check(&mut self, step: &Step<'_>) -> Result<(), String> {
         for action in step.actions {
-            if let Action::Withdraw { instance } = action {
+            if let Action::Withdraw { instance, .. } = action {
                 let served = has_successor(step, *instance) || may_leave_a_gap(step, *instance);
                 rule(served, || format!("{instance:?} stopped serving before another one did"))?;
             }

@@ -34,6 +34,7 @@ impl Checker for Intents {
                 | Action::KillTree { .. }
                 | Action::SetHigh { .. }
                 | Action::Release { .. }
+                | Action::Stand { .. }
                 | Action::Tell(_) => {}
             }
         }

@@ -48,7 +48,7 @@ impl Lives {
             Action::Sample { instance, .. }
             | Action::Probe { instance, .. }
             | Action::Admit { instance }
-            | Action::Withdraw { instance }
+            | Action::Withdraw { instance, .. }
             | Action::KeepEvidence { instance, .. }
             | Action::Signal { instance }
             | Action::KillTree { instance }
@@ -56,7 +56,7 @@ impl Lives {
                 let held = self.held.get(instance) == Some(&true);
                 rule(held, || format!("{action:?} on an instance that is gone"))
             }
-            Action::Tell(_) => Ok(()),
+            Action::Stand { .. } | Action::Tell(_) => Ok(()),
         }
     }
 

@@ -61,6 +61,7 @@ impl Checker for Memory {
                 Action::Spawn { .. }
                 | Action::Probe { .. }
                 | Action::Admit { .. }
+                | Action::Stand { .. }
                 | Action::Withdraw { .. }
                 | Action::KeepEvidence { .. }
                 | Action::Signal { .. }

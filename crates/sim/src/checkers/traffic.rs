@@ -43,7 +43,7 @@ impl Traffic {
                 rule(!starting, || format!("{instance:?} gets requests before it is ready"))?;
                 rule(self.admitted.insert(*instance), || format!("{instance:?} was admitted twice"))
             }
-            Action::Withdraw { instance } => {
+            Action::Withdraw { instance, .. } => {
                 rule(self.admitted.remove(instance), || format!("{instance:?} was withdrawn unadmitted"))
             }
             Action::Signal { instance } | Action::KillTree { instance } | Action::Release { instance } => {
@@ -55,6 +55,7 @@ impl Traffic {
             | Action::Probe { .. }
             | Action::KeepEvidence { .. }
             | Action::SetHigh { .. }
+            | Action::Stand { .. }
             | Action::Tell(_) => Ok(()),
         }
     }

@@ -1,0 +1,279 @@
+//! Bodies on their way: requests' bodies read, kept or passed on within their bounds; responses' bodies passed on and
+//! counted to their end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use plimsoll_core::gate::Outcome;
+
+use crate::meter::Meter;
+use crate::pool::Parked;
+use crate::shared::Lease;
+use crate::trace::Trace;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A body grew past what may be sent.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("body larger than {limit_bytes} bytes")]
+pub(crate) struct TooLarge {
+    limit_bytes: u64,
+}
+
+/// What is sent to a service.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    Nothing,
+    /// Read already, so that it can be sent again.
+    Kept(Option<Bytes>),
+    /// Passed on as it comes; it comes once.
+    Passing(Box<Upload>),
+}
+
+impl RequestBody {
+    /// A body that is here as a whole.
+    pub(crate) fn of(bytes: Bytes) -> Self {
+        if bytes.is_empty() { Self::Nothing } else { Self::Kept(Some(bytes)) }
+    }
+}
+
+/// A body that is passed on while it comes.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    incoming: Incoming,
+    meter: Arc<Meter>,
+    left_bytes: u64,
+    limit_bytes: u64,
+    too_large: Arc<AtomicBool>,
+}
+
+impl Upload {
+    pub(crate) fn new(
+        incoming: Incoming,
+        meter: Arc<Meter>,
+        limit_bytes: u64,
+        too_large: Arc<AtomicBool>,
+    ) -> Self {
+        meter.body_began();
+        Self { incoming, meter, left_bytes: limit_bytes, limit_bytes, too_large }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match self.get_mut() {
+            Self::Nothing => Poll::Ready(None),
+            Self::Kept(bytes) => {
+                Poll::Ready(bytes.take().filter(|it| !it.is_empty()).map(|it| Ok(Frame::data(it))))
+            }
+            Self::Passing(upload) => upload.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::Kept(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Self::Passing(upload) => upload.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Nothing => SizeHint::with_exact(0),
+            Self::Kept(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Self::Passing(upload) => upload.incoming.size_hint(),
+        }
+    }
+}
+
+impl Upload {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
+            self.meter.body_wanted();
+            return Poll::Pending;
+        };
+        let Some(frame) = frame.transpose()? else {
+            self.meter.body_came(0);
+            return Poll::Ready(None);
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.meter.body_came(bytes);
+        let Some(left) = self.left_bytes.checked_sub(bytes as u64) else {
+            self.too_large.store(true, Ordering::Relaxed);
+            return Poll::Ready(Some(Err(TooLarge { limit_bytes: self.limit_bytes }.into())));
+        };
+        self.left_bytes = left;
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+/// What is sent to a client. Dropped, the request is over.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    kind: Kind,
+    /// Written down when this is dropped.
+    trace: Option<Box<Trace>>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Our own.
+    Full(Option<Bytes>),
+    /// A service's.
+    Carried(Box<Carried>),
+}
+
+/// A service's body, and what hangs on its end.
+pub(crate) struct Carried {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    /// The connection it came by, of use again once it has ended.
+    parked: Option<Parked>,
+    /// For an event stream: told when its time is over.
+    end: Option<Pin<Box<dyn Future<Output = ()>>>>,
+}
+
+impl std::fmt::Debug for Carried {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Carried").field("lease", &self.lease).finish_non_exhaustive()
+    }
+}
+
+impl Carried {
+    pub(crate) fn new(incoming: Incoming, lease: Lease, parked: Option<Parked>, stream: bool) -> Self {
+        let end = stream.then(|| {
+            let told = Arc::clone(&lease.backend.end).notified_owned();
+            let backend = Arc::clone(&lease.backend);
+            let end = async move {
+                tokio::pin!(told);
+                // Asked after it listens, so that nothing is told in between.
+                told.as_mut().enable();
+                if !backend.is_ending() {
+                    told.await;
+                }
+            };
+            Box::pin(end) as Pin<Box<dyn Future<Output = ()>>>
+        });
+        let mut carried = Self { incoming, lease: Some(lease), parked, end };
+        if carried.incoming.is_end_stream() {
+            carried.served();
+        }
+        carried
+    }
+
+    fn served(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish(Outcome::Served);
+        }
+        if let Some(parked) = self.parked.take() {
+            parked.put_back();
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(end) = &mut self.end
+            && end.as_mut().poll(cx).is_ready()
+        {
+            // A clean end, so that the client connects anew and finds the next instance.
+            self.end = None;
+            self.served_in_part();
+            return Poll::Ready(None);
+        }
+        if self.lease.is_none() && self.parked.is_none() {
+            return Poll::Ready(None);
+        }
+        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            None => self.served(),
+            Some(Ok(_)) => {
+                if self.incoming.is_end_stream() {
+                    self.served();
+                }
+            }
+            Some(Err(_)) => {
+                self.parked = None;
+                if let Some(lease) = self.lease.take() {
+                    lease.finish(Outcome::Lost);
+                }
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn served_in_part(&mut self) {
+        self.parked = None;
+        if let Some(lease) = self.lease.take() {
+            lease.finish(Outcome::Left);
+        }
+    }
+}
+
+impl ResponseBody {
+    pub(crate) const fn full(bytes: Bytes) -> Self {
+        Self { kind: Kind::Full(Some(bytes)), trace: None }
+    }
+
+    pub(crate) const fn empty() -> Self {
+        Self { kind: Kind::Full(None), trace: None }
+    }
+
+    pub(crate) fn carried(carried: Carried) -> Self {
+        Self { kind: Kind::Carried(Box::new(carried)), trace: None }
+    }
+
+    pub(crate) fn with_trace(mut self, trace: Box<Trace>) -> Self {
+        self.trace = Some(trace);
+        self
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.kind {
+            Kind::Full(bytes) => bytes.take().filter(|it| !it.is_empty()).map(|it| Ok(Frame::data(it))),
+            Kind::Carried(carried) => ready!(carried.poll(cx)).map(|frame| frame.map_err(Into::into)),
+        };
+        if let Some(trace) = &mut this.trace {
+            match &frame {
+                Some(Ok(frame)) => trace.sent(frame.data_ref().map_or(0, Bytes::len)),
+                Some(Err(_)) => trace.cut_off(),
+                None => {}
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Full(bytes) => bytes.as_ref().is_none_or(Bytes::is_empty),
+            Kind::Carried(carried) => carried.lease.is_none() && carried.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Kind::Carried(carried) => carried.incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Is this a request that everybody behind us would read the same way? What is not, is refused here.
+//!
+//! hyper has refused broken framing before this is asked (RFC 9112: lengths that differ, obs-fold, spaces before a
+//! colon, unknown codings). Here is what it leaves to us, each found by sending it.
+
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+
+use crate::answer::Answer;
+use crate::config::Limits;
+use crate::route::name_of;
+
+/// What a request was found to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Checked {
+    /// The host it is for, with its port where it names one; empty for an HTTP/1.0 request without.
+    pub(crate) host: String,
+}
+
+pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<Checked, Answer> {
+    if request.method() == Method::CONNECT {
+        return Err(refuse(StatusCode::NOT_IMPLEMENTED, "connect", "This is no forward proxy."));
+    }
+    let uri = request.uri();
+    check_uri(request.method(), uri, limits)?;
+    check_framing(request.headers(), request.version())?;
+    let host = host(request)?;
+    if !host.is_empty() && !is_host(&host) {
+        return Err(bad("bad-host", "The Host header is not a host."));
+    }
+    Ok(Checked { host })
+}
+
+const fn refuse(status: StatusCode, reason: &'static str, says: &'static str) -> Answer {
+    Answer::refused(status, reason, says)
+}
+
+const fn bad(reason: &'static str, says: &'static str) -> Answer {
+    refuse(StatusCode::BAD_REQUEST, reason, says)
+}
+
+fn check_uri(method: &Method, uri: &Uri, limits: &Limits) -> Result<(), Answer> {
+    let target = uri.path_and_query().map_or("", |it| it.as_str());
+    if target.len() > limits.uri_bytes {
+        return Err(refuse(StatusCode::URI_TOO_LONG, "uri-too-long", "The address is too long."));
+    }
+    if uri.scheme_str().is_some_and(|scheme| scheme != "http" && scheme != "https") {
+        return Err(bad("bad-scheme", "Only http and https are served here."));
+    }
+    let is_options_of_all = method == Method::OPTIONS && target == "*";
+    if !target.starts_with('/') && !is_options_of_all {
+        return Err(bad("bad-target", "The request target is not a path."));
+    }
+    Ok(())
+}
+
+fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Answer> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        // Anything but this one word is read differently by somebody.
+        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+            return Err(bad("bad-transfer-encoding", "Transfer-Encoding must be chunked, and nothing else."));
+        }
+        if version < Version::HTTP_11 {
+            return Err(bad("bad-transfer-encoding", "HTTP/1.0 has no Transfer-Encoding."));
+        }
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    if lengths.next().is_some() {
+        return Err(bad("bad-content-length", "Content-Length was given more than once."));
+    }
+    if first.is_some_and(|it| it.is_empty() || !it.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Err(bad("bad-content-length", "Content-Length is not a number."));
+    }
+    Ok(())
+}
+
+/// The one host that the request is for.
+fn host<B>(request: &Request<B>) -> Result<String, Answer> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let header = hosts.next();
+    if hosts.next().is_some() {
+        return Err(bad("bad-host", "More than one Host was given."));
+    }
+    let header = match header.map(|it| it.to_str()) {
+        None => None,
+        Some(Ok("")) => return Err(bad("bad-host", "The Host header is empty.")),
+        Some(Ok(host)) => Some(host),
+        Some(Err(_)) => return Err(bad("bad-host", "The Host header is not text.")),
+    };
+    let authority = request.uri().authority();
+    if authority.is_some_and(|it| it.as_str().contains('@')) {
+        return Err(bad("bad-host", "A user name has no place in the address."));
+    }
+    match (authority, header) {
+        (Some(authority), Some(header)) if !same_host(authority.as_str(), header, request.uri()) => {
+            Err(bad("bad-host", "The address and the Host header name different hosts."))
+        }
+        (Some(authority), _) => Ok(authority.as_str().to_owned()),
+        (None, Some(header)) => Ok(header.to_owned()),
+        (None, None) if request.version() < Version::HTTP_11 => Ok(String::new()),
+        (None, None) => Err(bad("bad-host", "No Host was given.")),
+    }
+}
+
+/// The same name and port; a port that is the scheme's own may be left out.
+fn same_host(one: &str, other: &str, uri: &Uri) -> bool {
+    let default = if uri.scheme_str() == Some("https") { "443" } else { "80" };
+    let port = |host: &str| {
+        let rest = host.get(name_of(host).len()..).unwrap_or_default();
+        rest.strip_prefix(':').filter(|port| !port.is_empty()).unwrap_or(default).to_owned()
+    };
+    name_of(one).eq_ignore_ascii_case(name_of(other)) && port(one) == port(other)
+}
+
+/// A name, an address, or one in brackets, and perhaps a port.
+fn is_host(host: &str) -> bool {
+    let name = name_of(host);
+    let rest = host.get(name.len()..).unwrap_or_default();
+    let port_fits = rest.is_empty()
+        || rest.strip_prefix(':').is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok());
+    let inside = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    let name_fits = if let Some(inside) = inside {
+        inside.parse::<std::net::Ipv6Addr>().is_ok()
+    } else {
+        let fits =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b'%');
+        !name.is_empty() && name.bytes().all(fits)
+    };
+    port_fits && name_fits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(
+        build: impl FnOnce(http::request::Builder) -> http::request::Builder,
+    ) -> Result<String, &'static str> {
+        let request = build(Request::builder()).body(()).expect("a request");
+        check(&request, &Limits::default()).map(|it| it.host).map_err(|answer| answer.reason)
+    }
+
+    #[test]
+    fn one_host_is_wanted_and_no_more() {
+        assert_eq!(asked(|it| it.uri("/").header("host", "example.org:8080")), Ok("example.org:8080".into()));
+        assert_eq!(asked(|it| it.uri("/").header("host", "a").header("host", "a")), Err("bad-host"));
+        assert_eq!(asked(|it| it.uri("/")), Err("bad-host"));
+        assert_eq!(asked(|it| it.uri("/").version(Version::HTTP_10)), Ok(String::new()));
+        for bad in ["a b", "a,b", "a/b", "user@a", "a:99999", "[::g]", "", "a:b"] {
+            assert_eq!(asked(|it| it.uri("/").header("host", bad)), Err("bad-host"), "{bad}");
+        }
+        assert_eq!(asked(|it| it.uri("/").header("host", "[::1]:80")), Ok("[::1]:80".into()));
+    }
+
+    #[test]
+    fn an_absolute_address_must_name_the_same_host() {
+        let to = |uri: &'static str, host: &'static str| asked(move |it| it.uri(uri).header("host", host));
+        assert_eq!(to("http://example.org/x", "example.org"), Ok("example.org".into()));
+        assert_eq!(to("http://example.org/x", "Example.org:80"), Ok("example.org".into()));
+        assert_eq!(to("http://example.org/x", "example.com"), Err("bad-host"));
+        assert_eq!(to("http://example.org:81/x", "example.org"), Err("bad-host"));
+        assert_eq!(to("ftp://example.org/x", "example.org"), Err("bad-scheme"));
+        assert_eq!(to("http://me@example.org/x", "example.org"), Err("bad-host"));
+    }
+
+    #[test]
+    fn lengths_and_codings_are_plain_or_refused() {
+        let with = |name: &'static str, value: &'static str| {
+            asked(move |it| it.method("POST").uri("/").header("host", "a").header(name, value))
+        };
+        assert_eq!(with("content-length", "5"), Ok("a".into()));
+        assert_eq!(with("content-length", "+5"), Err("bad-content-length"));
+        assert_eq!(with("content-length", ""), Err("bad-content-length"));
+        assert_eq!(with("transfer-encoding", "Chunked"), Ok("a".into()));
+        assert_eq!(with("transfer-encoding", "identity, chunked"), Err("bad-transfer-encoding"));
+        assert_eq!(with("transfer-encoding", "xchunked"), Err("bad-transfer-encoding"));
+    }
+
+    #[test]
+    fn what_is_no_path_is_no_target() {
+        assert_eq!(asked(|it| it.method("CONNECT").uri("a:443")), Err("connect"));
+        assert_eq!(asked(|it| it.method("OPTIONS").uri("*").header("host", "a")), Ok("a".into()));
+        assert_eq!(asked(|it| it.method("GET").uri("*").header("host", "a")), Err("bad-target"));
+    }
+}

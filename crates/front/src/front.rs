@@ -1,0 +1,260 @@
+//! The front as its owner holds it.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use plimsoll_core::gate::ServiceTraffic;
+use plimsoll_core::{InstanceId, ServiceId};
+use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
+use tokio::sync::watch;
+
+use crate::access_log::AccessLog;
+use crate::config::{FrontConfig, ListenerConfig, Protocol, WORKERS_MAX};
+use crate::endpoint::Endpoint;
+use crate::local::{Ended, Local};
+use crate::reports::Reports;
+use crate::setup::Setup;
+use crate::shared::Shared;
+use crate::stats::{RouteStats, Stats};
+use crate::tls::Tls;
+use crate::worker::{self, Orders};
+
+/// Connections that wait to be accepted, also while the guard is away for a moment.
+const BACKLOG: i32 = 4096;
+const STACK_BYTES: usize = 1024 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum FrontError {
+    #[error("front: cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("front: cannot write the access log {path}: {source}")]
+    AccessLog { path: std::path::PathBuf, source: io::Error },
+    #[error("front: cannot start a thread: {0}")]
+    Thread(io::Error),
+}
+
+/// Sums over the front's whole life, and what is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FrontCounts {
+    pub connections: u32,
+    /// Ended for silence, an unfinished head, a body that stopped or dripped, a response that was not taken.
+    pub ended_idle: u64,
+    pub ended_head: u64,
+    pub ended_body: u64,
+    pub ended_body_slow: u64,
+    pub ended_write: u64,
+    /// Lines that the access log lost.
+    pub log_lines_lost: u64,
+}
+
+/// Carries the services' requests. Everything here returns at once.
+#[derive(Debug)]
+pub struct Front {
+    shared: Arc<Shared>,
+    orders: watch::Sender<Orders>,
+    stats: Vec<Arc<Mutex<Stats>>>,
+    log: Arc<RwLock<Option<AccessLog>>>,
+    ended: Arc<Ended>,
+    config: Mutex<FrontConfig>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    tls: Option<Tls>,
+}
+
+impl Front {
+    /// Listens, and answers from then on; what finds no instance is held or refused as its service stands. `tls` is
+    /// what listeners with TLS shake hands with.
+    pub fn start(config: &FrontConfig, tls: Option<Tls>) -> Result<Self, FrontError> {
+        let listeners = bind_all(&config.listeners, &Orders::default())?;
+        let shared = Arc::new(Shared::new(config.gate, Setup::of(config)));
+        shared.configure(config.gate, &config.services);
+        let log = Arc::new(RwLock::new(open_log(config)?));
+        let (orders, following) = watch::channel(Orders { listeners, closing: false });
+        let mut front = Self {
+            shared,
+            orders,
+            stats: Vec::new(),
+            log,
+            ended: Arc::new(Ended::default()),
+            config: Mutex::new(config.clone()),
+            threads: Mutex::new(Vec::new()),
+            tls,
+        };
+        for index in 0..workers(config.workers) {
+            front.start_worker(index, following.clone())?;
+        }
+        Ok(front)
+    }
+
+    fn start_worker(&mut self, index: usize, orders: watch::Receiver<Orders>) -> Result<(), FrontError> {
+        let stats = Arc::new(Mutex::new(Stats::default()));
+        self.stats.push(Arc::clone(&stats));
+        let (shared, log, ended) = (Arc::clone(&self.shared), Arc::clone(&self.log), Arc::clone(&self.ended));
+        let tls = self.tls.clone();
+        let run = move || {
+            let local = Local::new(Arc::clone(&shared), tls, stats, log, ended);
+            if let Err(error) = worker::run(local, orders, index == 0) {
+                shared.reporter.say(
+                    "front_thread_failed",
+                    "page",
+                    format!("a thread of the front could not run: {error}"),
+                );
+            }
+        };
+        let builder =
+            std::thread::Builder::new().name(format!("plimsoll-front{index}")).stack_size(STACK_BYTES);
+        let thread = builder.spawn(run).map_err(FrontError::Thread)?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
+    /// New settings. Listeners that stay keep their connections; an error changes nothing.
+    pub fn configure(&self, config: FrontConfig) -> Result<(), FrontError> {
+        let listeners = bind_all(&config.listeners, &self.orders.borrow())?;
+        let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        if config.access_log != current.access_log {
+            *self.log.write().unwrap_or_else(PoisonError::into_inner) = open_log(&config)?;
+        } else if let Some(log) = &*self.log.read().unwrap_or_else(PoisonError::into_inner) {
+            log.reopen();
+        }
+        self.shared.configure(config.gate, &config.services);
+        self.shared.change_setup(Setup::of(&config));
+        self.orders.send_modify(|orders| orders.listeners = listeners);
+        *current = config;
+        Ok(())
+    }
+
+    /// Where it listens, with the ports that were picked for port 0.
+    pub fn addresses(&self) -> Vec<(SocketAddr, bool)> {
+        let orders = self.orders.borrow();
+        let address = |(config, socket): &(ListenerConfig, Arc<TcpListener>)| {
+            (socket.local_addr().unwrap_or(config.address), config.tls)
+        };
+        orders.listeners.iter().map(address).collect()
+    }
+
+    /// The instance may have requests.
+    pub fn admit(&self, instance: InstanceId, name: &str, endpoint: Endpoint) {
+        let config = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let protocol = config.services.iter().find(|it| it.id == instance.service).map(|it| it.protocol);
+        drop(config);
+        self.shared.admit(instance, name, endpoint, protocol.unwrap_or(Protocol::Http1));
+    }
+
+    /// No new requests to it. Answers how many it has; each change is reported, down to none.
+    pub fn withdraw(&self, instance: InstanceId, drain: Duration) -> u32 {
+        self.shared.withdraw(instance, drain)
+    }
+
+    /// It is gone.
+    pub fn forget(&self, instance: InstanceId) {
+        self.shared.forget(instance);
+    }
+
+    /// The service is wanted down: what waits for it is refused.
+    pub fn stopped(&self, service: ServiceId) {
+        self.shared.stopped(service);
+    }
+
+    /// The service is wanted up; `due_in` is when its next start is due, where it is backing off.
+    pub fn expected(&self, service: ServiceId, due_in: Option<Duration>) {
+        self.shared.expected(service, due_in);
+    }
+
+    /// Waits for news and takes them.
+    pub async fn reports(&self) -> Reports {
+        self.shared.reports().await
+    }
+
+    pub fn traffic(&self, service: ServiceId) -> Option<ServiceTraffic> {
+        self.shared.traffic(service)
+    }
+
+    /// Every route pattern that was asked for, most requests first.
+    pub fn routes(&self) -> Vec<RouteStats> {
+        let mut all = HashMap::new();
+        for stats in &self.stats {
+            stats.lock().unwrap_or_else(PoisonError::into_inner).add_to(&mut all);
+        }
+        let mut routes: Vec<RouteStats> = all.into_values().collect();
+        routes.sort_by(|a, b| b.requests.cmp(&a.requests).then_with(|| a.pattern.cmp(&b.pattern)));
+        routes
+    }
+
+    pub fn counts(&self) -> FrontCounts {
+        let ended = |index: usize| self.ended.0[index].load(Ordering::Relaxed);
+        let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
+        FrontCounts {
+            connections: self.shared.connections.load(Ordering::Relaxed),
+            ended_idle: ended(0),
+            ended_head: ended(1),
+            ended_body: ended(2),
+            ended_body_slow: ended(3),
+            ended_write: ended(4),
+            log_lines_lost: log.as_ref().map_or(0, AccessLog::lost),
+        }
+    }
+
+    /// Accepts nothing more; requests under way finish.
+    pub fn close(&self) {
+        self.orders.send_modify(|orders| {
+            orders.closing = true;
+            orders.listeners.clear();
+        });
+    }
+
+    /// Waits until all threads have ended, after [`Front::close`]. Blocks.
+    pub fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+fn workers(asked: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    if asked == 0 { processors.min(WORKERS_MAX) } else { asked.min(WORKERS_MAX) }
+}
+
+fn open_log(config: &FrontConfig) -> Result<Option<AccessLog>, FrontError> {
+    let Some(log) = &config.access_log else { return Ok(None) };
+    let failed = |source| FrontError::AccessLog { path: log.path.clone(), source };
+    AccessLog::start(log).map(Some).map_err(failed)
+}
+
+/// Sockets for all of them; those that are there already are kept.
+fn bind_all(
+    wanted: &[ListenerConfig],
+    now: &Orders,
+) -> Result<Vec<(ListenerConfig, Arc<TcpListener>)>, FrontError> {
+    let known = |config: &ListenerConfig| now.listeners.iter().find(|(it, _)| it == config).cloned();
+    let one = |config: &ListenerConfig| match known(config) {
+        Some(known) => Ok(known),
+        None => bind(config.address)
+            .map(|socket| (*config, Arc::new(socket)))
+            .map_err(|source| FrontError::Listen { address: config.address, source }),
+    };
+    wanted.iter().map(one).collect()
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(SocketProtocol::TCP))?;
+    // A restart finds its port again although old connections linger.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

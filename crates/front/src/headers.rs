@@ -1,0 +1,253 @@
+//! Headers on their way through: what belongs to one connection goes no further, and who asked is said.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::header::{
+    CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const PROXY: HeaderName = HeaderName::from_static("proxy");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// A request id longer than this is replaced by one of ours.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// Who asks, as far as we can know.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client {
+    /// The connection's other end, or what a listed peer's PROXY header says.
+    pub(crate) peer: SocketAddr,
+    /// It may say for whom it asks.
+    pub(crate) trusted: bool,
+    pub(crate) tls: bool,
+}
+
+/// The protocol that a request wants to change to.
+pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    names_token(headers, "upgrade").then(|| headers.get(UPGRADE).cloned()).flatten()
+}
+
+fn names_token(headers: &HeaderMap, token: &str) -> bool {
+    let all = headers.get_all(CONNECTION).iter().filter_map(|it| it.to_str().ok());
+    all.flat_map(|it| it.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
+}
+
+/// Takes away what is between two neighbours only: the hop-by-hop headers, and those that `Connection` names.
+fn strip(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .filter_map(|it| it.to_str().ok())
+            .flat_map(|it| it.split(','))
+            .filter_map(|it| it.trim().parse().ok())
+            // Nobody may talk us out of these.
+            .filter(|it| *it != HOST && *it != http::header::CONTENT_LENGTH)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
+        headers.remove(name);
+    }
+}
+
+/// Makes a client's headers fit to be sent on.
+pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &str, number: &AtomicU64) {
+    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let upgrade = upgrade(headers);
+    strip(headers);
+    for name in [PROXY_AUTHORIZATION, PROXY, EXPECT, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
+    if !trailers {
+        headers.remove(TE);
+        headers.remove(TRAILER);
+    }
+    drop_underscored(headers);
+    if let Some(protocol) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocol);
+    }
+    say_who(headers, client, host);
+    let known = headers.get(REQUEST_ID).is_some_and(is_request_id);
+    if !known {
+        headers.insert(REQUEST_ID, request_id(number));
+    }
+}
+
+/// `X_Forwarded_For` and `X-Forwarded-For` are one variable to CGI and WSGI, and only one of them is checked.
+fn drop_underscored(headers: &mut HeaderMap) {
+    if headers.keys().any(|name| name.as_str().contains('_')) {
+        let bad: Vec<HeaderName> =
+            headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+        for name in bad {
+            headers.remove(name);
+        }
+    }
+}
+
+fn say_who(headers: &mut HeaderMap, client: &Client, host: &str) {
+    let ip = client.peer.ip().to_canonical();
+    let mut text = ip.to_string();
+    if client.trusted {
+        // Believed, and this peer added.
+        if let Some(before) = joined(headers, &FORWARDED_FOR) {
+            text = format!("{before}, {text}");
+        }
+        if !headers.contains_key(FORWARDED_PROTO) {
+            headers.insert(FORWARDED_PROTO, scheme(client.tls));
+        }
+        if !headers.contains_key(FORWARDED_HOST) {
+            insert(headers, FORWARDED_HOST, host);
+        }
+    } else {
+        for name in [FORWARDED, FORWARDED_PORT, REAL_IP] {
+            headers.remove(name);
+        }
+        headers.insert(FORWARDED_PROTO, scheme(client.tls));
+        insert(headers, FORWARDED_HOST, host);
+    }
+    insert(headers, FORWARDED_FOR, &text);
+    if client.trusted
+        && let Some(before) = joined(headers, &FORWARDED)
+    {
+        let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
+        insert(headers, FORWARDED, &format!("{before}, for={node}"));
+    }
+}
+
+const fn scheme(tls: bool) -> HeaderValue {
+    HeaderValue::from_static(if tls { "https" } else { "http" })
+}
+
+fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    let all: Vec<&str> = headers.get_all(name).iter().filter_map(|it| it.to_str().ok()).collect();
+    (!all.is_empty()).then(|| all.join(", "))
+}
+
+fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    match HeaderValue::from_str(value) {
+        Ok(value) if !value.is_empty() => {
+            headers.insert(name, value);
+        }
+        Ok(_) | Err(_) => {
+            headers.remove(name);
+        }
+    }
+}
+
+fn is_request_id(value: &HeaderValue) -> bool {
+    let bytes = value.as_bytes();
+    !bytes.is_empty() && bytes.len() <= REQUEST_ID_BYTES_MAX && bytes.iter().all(u8::is_ascii_graphic)
+}
+
+/// Unlike any other for as long as the numbers do not wrap; nobody's secret.
+fn request_id(number: &AtomicU64) -> HeaderValue {
+    let number = number.fetch_add(1, Ordering::Relaxed);
+    let text = format!("{:016x}", mix(number));
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// SplitMix64's finalizer: a bijection, so that different numbers stay different.
+pub(crate) const fn mix(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// Makes a service's headers fit to be sent back.
+pub(crate) fn to_client(headers: &mut HeaderMap) {
+    strip(headers);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(trusted: bool, pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name: HeaderName = name.parse().expect("a name");
+            headers.append(name, value.parse().expect("a value"));
+        }
+        let client = Client { peer: "192.0.2.7:999".parse().expect("an address"), trusted, tls: true };
+        to_service(&mut headers, &client, "example.org", &AtomicU64::new(1));
+        headers
+    }
+
+    #[test]
+    fn what_connection_names_goes_no_further_except_what_it_may_not_name() {
+        let headers = sent(
+            false,
+            &[
+                ("host", "a"),
+                ("connection", "close, x-private, Host"),
+                ("x-private", "1"),
+                ("keep-alive", "5"),
+            ],
+        );
+        assert!(headers.get("x-private").is_none() && headers.get("connection").is_none());
+        assert!(headers.get("keep-alive").is_none());
+        assert_eq!(headers["host"], "a");
+    }
+
+    #[test]
+    fn strangers_cannot_say_for_whom_they_ask() {
+        let lies =
+            [("x-forwarded-for", "10.0.0.1"), ("forwarded", "for=10.0.0.1"), ("x-real-ip", "10.0.0.1")];
+        let headers = sent(false, &lies);
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "https");
+        assert_eq!(headers["x-forwarded-host"], "example.org");
+        assert!(headers.get("forwarded").is_none() && headers.get("x-real-ip").is_none());
+    }
+
+    #[test]
+    fn a_listed_peer_is_believed_and_added() {
+        let told =
+            [("x-forwarded-for", "10.0.0.1"), ("x-forwarded-proto", "http"), ("forwarded", "for=10.0.0.1")];
+        let headers = sent(true, &told);
+        assert_eq!(headers["x-forwarded-for"], "10.0.0.1, 192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["forwarded"], "for=10.0.0.1, for=192.0.2.7");
+    }
+
+    #[test]
+    fn names_with_underscores_do_not_pass() {
+        let headers =
+            sent(false, &[("x_forwarded_for", "10.0.0.1"), ("content_length", "3"), ("x-fine", "1")]);
+        assert!(headers.get("x_forwarded_for").is_none() && headers.get("content_length").is_none());
+        assert_eq!(headers["x-fine"], "1");
+    }
+
+    #[test]
+    fn an_upgrade_is_passed_on_by_its_own_words_only() {
+        let headers = sent(false, &[("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")]);
+        assert_eq!(headers["connection"], "upgrade");
+        assert_eq!(headers["upgrade"], "websocket");
+        let headers = sent(false, &[("upgrade", "websocket")]);
+        assert!(headers.get("upgrade").is_none());
+    }
+
+    #[test]
+    fn every_request_has_an_id_and_a_sane_one_is_kept() {
+        assert_eq!(sent(false, &[("x-request-id", "abc-1")])["x-request-id"], "abc-1");
+        assert_ne!(sent(false, &[("x-request-id", "a b")])["x-request-id"], "a b");
+        assert_eq!(sent(false, &[])["x-request-id"].len(), 16);
+    }
+}

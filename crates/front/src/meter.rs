@@ -1,0 +1,307 @@
+//! What one client connection is doing, so that silent, dripping and stalled ones are found by looking now and then.
+//!
+//! No timer per connection or request: each notes what it waits for and since when, and one look over all of a thread's
+//! connections a few times a second ends those that are over their time. Ten thousand idle ones cost a walk over ten
+//! thousand words.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::config::Limits;
+
+/// What the other side owes us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Waits {
+    /// Between requests, or before the first.
+    ForRequest = 0,
+    /// A request's head has begun.
+    ForHead = 1,
+    /// A request is being dealt with; nothing is owed by the client.
+    Nothing = 2,
+    /// The next bytes of its body.
+    ForBody = 3,
+}
+
+/// Milliseconds of the front's own clock, wide enough for seven weeks; differences are taken with wrapping.
+pub(crate) type Millis = u32;
+
+#[derive(Debug)]
+pub(crate) struct Meter {
+    waits: AtomicU8,
+    since: AtomicU32,
+    /// Since when the client takes no more bytes, plus one; 0 while it does.
+    blocked: AtomicU32,
+    /// Since when the body has been coming, and how much of it came.
+    body_since: AtomicU32,
+    body_bytes: AtomicU64,
+    /// Requests being dealt with: one at most on HTTP/1, several on HTTP/2.
+    busy: AtomicU32,
+    now: Arc<AtomicU32>,
+}
+
+/// Why a connection is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Overdue {
+    Idle,
+    Head,
+    Body,
+    BodySlow,
+    Write,
+}
+
+/// A body may be slow for this long before its rate counts.
+const RATE_AFTER: Millis = 10_000;
+
+impl Meter {
+    pub(crate) fn new(now: Arc<AtomicU32>) -> Self {
+        let since = now.load(Relaxed);
+        Self {
+            waits: AtomicU8::new(Waits::ForRequest as u8),
+            since: AtomicU32::new(since),
+            blocked: AtomicU32::new(0),
+            body_since: AtomicU32::new(since),
+            body_bytes: AtomicU64::new(0),
+            busy: AtomicU32::new(0),
+            now,
+        }
+    }
+
+    fn set(&self, waits: Waits) {
+        self.waits.store(waits as u8, Relaxed);
+        self.since.store(self.now.load(Relaxed), Relaxed);
+    }
+
+    /// A request's head is here.
+    pub(crate) fn request_began(&self) {
+        self.busy.fetch_add(1, Relaxed);
+        self.set(Waits::Nothing);
+    }
+
+    /// Its response is with the client.
+    pub(crate) fn request_ended(&self) {
+        if self.busy.fetch_sub(1, Relaxed) == 1 {
+            self.set(Waits::ForRequest);
+        }
+    }
+
+    /// The body's next bytes are wanted and not there.
+    pub(crate) fn body_wanted(&self) {
+        if self.waits.load(Relaxed) != Waits::ForBody as u8 {
+            self.set(Waits::ForBody);
+        }
+    }
+
+    pub(crate) fn body_began(&self) {
+        self.body_since.store(self.now.load(Relaxed), Relaxed);
+        self.body_bytes.store(0, Relaxed);
+    }
+
+    pub(crate) fn body_came(&self, bytes: usize) {
+        self.body_bytes.fetch_add(bytes as u64, Relaxed);
+        if self.waits.load(Relaxed) == Waits::ForBody as u8 {
+            self.set(Waits::Nothing);
+        }
+    }
+
+    fn read_some(&self) {
+        // The first bytes after silence are the beginning of a head.
+        if self.waits.load(Relaxed) == Waits::ForRequest as u8 && self.busy.load(Relaxed) == 0 {
+            self.set(Waits::ForHead);
+        }
+    }
+
+    fn wrote(&self, done: bool) {
+        let now = self.now.load(Relaxed);
+        if done {
+            if self.blocked.load(Relaxed) != 0 {
+                self.blocked.store(0, Relaxed);
+            }
+        } else if self.blocked.load(Relaxed) == 0 {
+            self.blocked.store(now.wrapping_add(1).max(1), Relaxed);
+        }
+    }
+
+    /// Whether it has had its time. HTTP/2 has frames of its own between requests, so only silence counts there.
+    pub(crate) fn overdue(&self, limits: &Limits, http2: bool) -> Option<Overdue> {
+        let now = self.now.load(Relaxed);
+        let passed = |since: Millis| u64::from(now.wrapping_sub(since));
+        let over = |since: Millis, most: std::time::Duration| u128::from(passed(since)) >= most.as_millis();
+        let blocked = self.blocked.load(Relaxed);
+        if blocked != 0 && over(blocked.wrapping_sub(1), limits.write_stall) {
+            return Some(Overdue::Write);
+        }
+        let since = self.since.load(Relaxed);
+        let waits = self.waits.load(Relaxed);
+        if waits == Waits::ForRequest as u8 || (waits == Waits::ForHead as u8 && http2) {
+            return over(since, limits.idle).then_some(Overdue::Idle);
+        }
+        if waits == Waits::ForHead as u8 {
+            return over(since, limits.head_wait).then_some(Overdue::Head);
+        }
+        if waits == Waits::ForBody as u8 {
+            if over(since, limits.body_idle) {
+                return Some(Overdue::Body);
+            }
+            let span = passed(self.body_since.load(Relaxed));
+            let wanted = limits.body_rate_min * span / 1000;
+            let slow = span >= u64::from(RATE_AFTER) && self.body_bytes.load(Relaxed) < wanted;
+            return slow.then_some(Overdue::BodySlow);
+        }
+        None
+    }
+}
+
+/// A client's connection with its meter.
+#[derive(Debug)]
+pub(crate) struct Metered<T> {
+    io: T,
+    meter: Arc<Meter>,
+}
+
+impl<T> Metered<T> {
+    pub(crate) const fn new(io: T, meter: Arc<Meter>) -> Self {
+        Self { io, meter }
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let done = Pin::new(&mut self.io).poll_read(cx, buf);
+        if done.is_ready() && buf.filled().len() > before {
+            self.meter.read_some();
+        }
+        done
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.meter.wrote(done.is_ready());
+        done
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let done = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.meter.wrote(done.is_ready());
+        done
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct World {
+        now: Arc<AtomicU32>,
+        meter: Meter,
+    }
+
+    impl World {
+        fn new() -> Self {
+            // Near the end of its range, so that it wraps in the middle of every test.
+            let now = Arc::new(AtomicU32::new(u32::MAX - 5_000));
+            Self { meter: Meter::new(Arc::clone(&now)), now }
+        }
+
+        fn pass(&self, millis: u32) {
+            self.now.store(self.now.load(Relaxed).wrapping_add(millis), Relaxed);
+        }
+
+        fn overdue(&self) -> Option<Overdue> {
+            self.meter.overdue(&Limits::default(), false)
+        }
+    }
+
+    #[test]
+    fn silence_has_a_minute_and_a_head_ten_seconds_from_its_first_byte() {
+        let world = World::new();
+        world.pass(59_000);
+        assert_eq!(world.overdue(), None);
+        world.meter.read_some();
+        world.pass(9_000);
+        // A byte now and then buys no time.
+        world.meter.read_some();
+        assert_eq!(world.overdue(), None);
+        world.pass(1_000);
+        assert_eq!(world.overdue(), Some(Overdue::Head));
+        let silent = World::new();
+        silent.pass(60_000);
+        assert_eq!(silent.overdue(), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn a_request_that_is_held_owes_nothing() {
+        let world = World::new();
+        world.meter.request_began();
+        world.pass(600_000);
+        assert_eq!(world.overdue(), None);
+        world.meter.request_ended();
+        assert_eq!(world.overdue(), None);
+        world.pass(60_000);
+        assert_eq!(world.overdue(), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn a_body_may_pause_but_not_for_long_and_not_drip() {
+        let world = World::new();
+        world.meter.request_began();
+        world.meter.body_began();
+        world.meter.body_wanted();
+        world.pass(9_000);
+        world.meter.body_came(100);
+        world.meter.body_wanted();
+        assert_eq!(world.overdue(), None);
+        world.pass(2_000);
+        assert_eq!(world.overdue(), Some(Overdue::BodySlow));
+        let still = World::new();
+        still.meter.request_began();
+        still.meter.body_began();
+        still.meter.body_came(1 << 30);
+        still.meter.body_wanted();
+        still.pass(29_000);
+        assert_eq!(still.overdue(), None);
+        still.pass(1_000);
+        assert_eq!(still.overdue(), Some(Overdue::Body));
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_let_go() {
+        let world = World::new();
+        world.meter.request_began();
+        world.meter.wrote(false);
+        world.pass(29_999);
+        assert_eq!(world.overdue(), None);
+        world.pass(1);
+        assert_eq!(world.overdue(), Some(Overdue::Write));
+        world.meter.wrote(true);
+        assert_eq!(world.overdue(), None);
+    }
+}

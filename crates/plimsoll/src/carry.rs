@@ -1,0 +1,201 @@
+//! Puts the front to work for the guard: the configuration turned into the front's, and each told what the other says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use plimsoll_core::gate::{GateConfig, GateRecord, IN_FLIGHT_MAX_DEFAULT, Why};
+use plimsoll_core::{InstanceId, ServiceId};
+use plimsoll_front::config::{
+    FrontConfig, Limits, ListenerConfig, Protocol, ReplayPolicy, RouteConfig, ServedConfig,
+};
+use plimsoll_front::{Endpoint as FrontEndpoint, Front, FrontRecord, LostRequest, Reports, span};
+use plimsoll_guard::Endpoint;
+use plimsoll_guard::traffic::{News, Said, Traffic, TrafficNews};
+
+use crate::config::{Config, Front as FrontTable};
+
+/// Descriptors that clients may not take: the guard's own work needs them.
+const DESCRIPTORS_RESERVED: u64 = 512;
+const CONNECTIONS_MAX: u32 = 100_000;
+const CONNECTIONS_MIN: u32 = 64;
+
+/// What the front is started with; `None` where the configuration has no `[front]`.
+pub(crate) fn config(config: &Config, descriptors: Option<u64>) -> Option<FrontConfig> {
+    let table = config.front.as_ref()?;
+    let id = |name: &str| {
+        let index = config.services.iter().position(|it| it.name == name)?;
+        u32::try_from(index).ok().map(ServiceId)
+    };
+    let served = |service: &crate::config::Service| {
+        let hang = service.head().health.hang;
+        Some(ServedConfig {
+            id: id(&service.name)?,
+            name: service.name.clone(),
+            hang,
+            protocol: Protocol::Http1,
+        })
+    };
+    Some(FrontConfig {
+        listeners: listeners(table),
+        gate: GateConfig {
+            hold_wait: table.hold_wait,
+            hold_requests: table.hold_requests,
+            hold_bytes: table.hold_bytes,
+            in_flight_max: IN_FLIGHT_MAX_DEFAULT,
+        },
+        limits: Limits { connections: connections(descriptors), ..Limits::default() },
+        services: config.services.iter().filter_map(served).collect(),
+        routes: routes(table, config, id),
+        ..FrontConfig::default()
+    })
+}
+
+fn listeners(table: &FrontTable) -> Vec<ListenerConfig> {
+    table.http.map(|address| ListenerConfig { address, tls: false }).into_iter().collect()
+}
+
+/// The written ones; with none and one service, everything goes there.
+fn routes(table: &FrontTable, config: &Config, id: impl Fn(&str) -> Option<ServiceId>) -> Vec<RouteConfig> {
+    let route = |host: Option<String>, path: Option<String>, service: &str| {
+        let service = id(service)?;
+        Some(RouteConfig { host, path, service, replay: ReplayPolicy::Safe, timeout: None })
+    };
+    match (table.routes.as_slice(), config.services.as_slice()) {
+        ([], [only]) => route(None, None, &only.name).into_iter().collect(),
+        (routes, _) => {
+            routes.iter().filter_map(|it| route(it.host.clone(), it.path.clone(), &it.service)).collect()
+        }
+    }
+}
+
+/// A request takes two descriptors: its client's and its instance's.
+fn connections(descriptors: Option<u64>) -> u32 {
+    let spare = descriptors.unwrap_or(u64::MAX).saturating_sub(DESCRIPTORS_RESERVED) / 2;
+    u32::try_from(spare).unwrap_or(u32::MAX).clamp(CONNECTIONS_MIN, CONNECTIONS_MAX)
+}
+
+/// The front, as the guard holds it.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    front: Arc<Front>,
+    served: Vec<ServiceId>,
+}
+
+impl Carrier {
+    pub(crate) fn new(front: Front, config: &FrontConfig) -> Self {
+        Self { front: Arc::new(front), served: config.routes.iter().map(|route| route.service).collect() }
+    }
+}
+
+impl Traffic for Carrier {
+    fn carries(&self, service: ServiceId) -> bool {
+        self.served.contains(&service)
+    }
+
+    fn admit(&self, instance: InstanceId, name: &str, endpoint: &Endpoint) {
+        let endpoint = match endpoint {
+            Endpoint::Tcp(address) => FrontEndpoint::Tcp(*address),
+            Endpoint::Unix(path) => FrontEndpoint::Unix(path.clone()),
+        };
+        self.front.admit(instance, name, endpoint);
+    }
+
+    fn withdraw(&self, instance: InstanceId, drain: Duration) -> u32 {
+        self.front.withdraw(instance, drain)
+    }
+
+    fn forget(&self, instance: InstanceId) {
+        self.front.forget(instance);
+    }
+
+    fn stopped(&self, service: ServiceId) {
+        self.front.stopped(service);
+    }
+
+    fn expected(&self, service: ServiceId, due_in: Option<Duration>) {
+        self.front.expected(service, due_in);
+    }
+
+    fn news(&self) -> News<'_> {
+        Box::pin(async { news(self.front.reports().await) })
+    }
+
+    fn close(&self) {
+        self.front.close();
+        self.front.join();
+    }
+}
+
+fn news(reports: Reports) -> TrafficNews {
+    let mut said: Vec<Said> = reports.records.into_iter().map(in_words).collect();
+    if reports.missed > 0 {
+        let message = format!("{} records of the front came too fast to be kept", reports.missed);
+        said.push(Said { service: None, instance: None, kind: "front_missed", severity: "warning", message });
+    }
+    TrafficNews {
+        in_flight: reports.in_flight.into_iter().collect(),
+        stalled: reports.stalled.into_iter().collect(),
+        said,
+    }
+}
+
+fn in_words(record: FrontRecord) -> Said {
+    match record {
+        FrontRecord::Gate { service, what } => held(service, what),
+        FrontRecord::Lost(lost) => lost_in_words(lost),
+        FrontRecord::Replayed(it) => Said {
+            service: Some(it.service),
+            instance: Some(it.instance),
+            kind: "replayed",
+            severity: "info",
+            message: format!("{} {} (request {}) is sent again", it.method, it.path, it.request_id),
+        },
+        FrontRecord::Said { kind, worth, message } => {
+            Said { service: None, instance: None, kind, severity: worth, message }
+        }
+    }
+}
+
+fn held(service: ServiceId, what: GateRecord) -> Said {
+    let (kind, severity, message) = match what {
+        GateRecord::HoldBegan => ("hold_began", "info", "requests are held".to_owned()),
+        GateRecord::HoldEnded { requests, refused: 0, longest } => {
+            ("hold_ended", "info", format!("{requests} requests were held, {} at the longest", span(longest)))
+        }
+        GateRecord::HoldEnded { requests, refused, longest } => {
+            let longest = span(longest);
+            let message =
+                format!("{requests} requests were held, {longest} at the longest; {refused} were refused");
+            ("hold_ended", "warning", message)
+        }
+        GateRecord::Ejected { instance, pause } => {
+            let message =
+                format!("instance {} fails and gets no requests for {}", instance.number, span(pause));
+            ("ejected", "warning", message)
+        }
+    };
+    Said { service: Some(service), instance: None, kind, severity, message }
+}
+
+fn lost_in_words(lost: LostRequest) -> Said {
+    let LostRequest { service, instance, method, path, request_id, why } = lost;
+    let (kind, what) = match why {
+        Why::Poison => ("poison", "was in flight at two deaths and is not sent again"),
+        Why::MayHaveRun => ("outcome_unknown", "may have run"),
+        Why::Answered | Why::BodyGone | Why::Budget | Why::Gone => ("outcome_unknown", "is not sent again"),
+    };
+    let message = format!("{method} {path} (request {request_id}) {what}");
+    Said { service: Some(service), instance: Some(instance), kind, severity: "warning", message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_leave_descriptors_for_the_guard() {
+        assert_eq!(connections(Some(1024)), 256);
+        assert_eq!(connections(Some(100)), CONNECTIONS_MIN);
+        assert_eq!(connections(None), CONNECTIONS_MAX);
+    }
+}
