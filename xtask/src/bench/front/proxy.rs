@@ -92,10 +92,21 @@ impl Proxy {
         };
         let proxy = Self { kind, running, http: ports.http, https: ports.https };
         wait_for_port(proxy.http)?;
-        // Ours holds what comes before the upstream is ready.
-        match store::ask((Ipv4Addr::LOCALHOST, proxy.http).into(), "GET", "/")? {
-            (200, _) => Ok(proxy),
-            (status, body) => Err(Error::Check(format!("{} answers {status} {body}", kind.name()))),
+        proxy.wait_for_answer()?;
+        Ok(proxy)
+    }
+
+    fn wait_for_answer(&self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            match store::ask((Ipv4Addr::LOCALHOST, self.http).into(), "GET", "/") {
+                Ok((200, _)) => return Ok(()),
+                Ok((status, body)) if begun.elapsed() > UP_WITHIN => {
+                    return Err(Error::Check(format!("{} answers {status} {body}", self.kind.name())));
+                }
+                Err(error) if begun.elapsed() > UP_WITHIN => return Err(error),
+                Ok(_) | Err(_) => thread::sleep(PAUSE),
+            }
         }
     }
 
