@@ -72,6 +72,10 @@ impl Front {
         let listeners = bind_all(&config.listeners, &Orders::default())?;
         let shared = Arc::new(Shared::new(config.gate, Setup::of(config)));
         shared.configure(config.gate, &config.services);
+        for service in &config.services {
+            // Nobody has said anything yet, and a first request can be quicker than the first word.
+            shared.expected(service.id, None);
+        }
         let log = Arc::new(RwLock::new(open_log(config)?));
         let (orders, following) = watch::channel(Orders { listeners, closing: false });
         let mut front = Self {

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, LOCATION, STRICT_TRANSPORT_SECURITY};
@@ -12,9 +12,9 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::upgrade::OnUpgrade;
-use plimsoll_core::ServiceId;
 use plimsoll_core::gate::{Back, Outcome, Plea, Reach, Ruling, Why};
 use plimsoll_core::units::Bytes as Size;
+use plimsoll_core::{InstanceId, ServiceId};
 
 use crate::answer::{Answer, wants_html};
 use crate::body::{Carried, RequestBody, ResponseBody, Upload};
@@ -33,6 +33,9 @@ use crate::tunnel;
 
 /// Connections that turn out to have ended are tried this often before a new one is made.
 const STALE_MAX: u32 = 3;
+/// An instance that ended a connection under a request is tried again this much later, and this often in all.
+const SAME_AGAIN: Duration = Duration::from_millis(20);
+const SAME_MAX: u8 = 5;
 
 /// Answers one request, whatever happens.
 pub(crate) async fn answer(
@@ -211,6 +214,27 @@ struct Asked<'a> {
     too_large: Arc<AtomicBool>,
 }
 
+/// The instance whose connection ended last under this request. One death can end several: the dying one may still take
+/// connections until it is all gone.
+#[derive(Default)]
+struct Ended {
+    last: Option<InstanceId>,
+    again: u8,
+}
+
+impl Ended {
+    /// How many more deaths that makes.
+    async fn lost(&mut self, instance: InstanceId) -> u8 {
+        if self.last.replace(instance) != Some(instance) {
+            self.again = 0;
+            return 1;
+        }
+        self.again += 1;
+        tokio::time::sleep(SAME_AGAIN).await;
+        u8::from(self.again >= SAME_MAX)
+    }
+}
+
 /// How one attempt ended.
 enum Attempt {
     Answered(Response<Incoming>, Link),
@@ -245,6 +269,7 @@ impl Asked<'_> {
         let (ticket, mut place) = self.local.shared.arrive(service, size);
         let mut body = Some(body);
         let mut deaths = 0;
+        let mut ended = Ended::default();
         loop {
             let lease = self.lease(place, trace).await?;
             trace.backend = Some(Arc::clone(&lease.backend));
@@ -265,7 +290,7 @@ impl Asked<'_> {
                     (Reach::NotSent, Outcome::Unreachable)
                 }
                 Attempt::Lost => {
-                    deaths += 1;
+                    deaths += ended.lost(lease.backend.id).await;
                     (Reach::Sent, Outcome::Lost)
                 }
                 Attempt::TimedOut => {

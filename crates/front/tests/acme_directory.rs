@@ -138,6 +138,24 @@ async fn a_limit_is_respected_for_as_long_as_the_directory_asks() {
 }
 
 #[tokio::test]
+async fn a_disk_that_takes_nothing_does_not_hurry_an_order_that_has_to_wait() {
+    let mut world = World::new().await;
+    std::fs::write(world.state.path().join("acme"), "").unwrap();
+    world.run(world.config());
+    world.told(Kind::CertificateIssued).await;
+    world.directory.say(|script| {
+        script.window = PAST;
+        script.limited_seconds = Some(2);
+    });
+    let event = world.told(Kind::CertificateRenewalFailed).await;
+    assert!(event.message.contains("rateLimited"), "{}", event.message);
+    let before = world.orders();
+    world.told(Kind::CertificateRenewalFailed).await;
+    let waited = world.directory.asked(|asked| asked.orders[before].0 - asked.orders[before - 1].0);
+    assert!(waited >= Duration::from_secs(2), "{waited:?}");
+}
+
+#[tokio::test]
 async fn a_certificate_that_was_not_ordered_is_never_served() {
     let mut world = World::new().await;
     world.run(world.config());

@@ -1,5 +1,5 @@
 //! Orders and renewals against pebble, a real ACME server that really validates.
-#![expect(clippy::unwrap_used, reason = "what a test sets up it may insist on")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "what a test sets up it may insist on")]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +18,8 @@ mod authority;
 mod listeners;
 #[path = "support/pebble.rs"]
 mod pebble;
+#[path = "support/small_disk.rs"]
+mod small_disk;
 #[path = "support/until.rs"]
 mod until;
 #[path = "support/visitor.rs"]
@@ -25,6 +27,7 @@ mod visitor;
 
 use listeners::Listeners;
 use pebble::{Pebble, Wants};
+use small_disk::SmallDisk;
 use until::until;
 use visitor::visit;
 
@@ -296,6 +299,24 @@ async fn what_cannot_be_kept_is_served_from_memory_and_kept_once_it_can_be() {
     until("the problem to be over", async || world.report().problem.is_none().then_some(())).await;
     assert!(world.stored().contains("PRIVATE KEY"));
     assert_eq!(world.shown().await, leaf, "no second order was needed");
+    assert_eq!(world.pebble.said(ISSUED), 1);
+    assert_eq!(world.pebble.said(NEW_ACCOUNT), 1);
+}
+
+#[tokio::test]
+async fn a_full_disk_costs_no_certificate_and_no_second_one() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let mut world = World::new(YEAR, 0).await;
+    disk.fill();
+    let config = Config { state: disk.path().to_owned(), ..world.config(&[NAME], HTTP_01) };
+    world.run(config);
+    let event = world.told(Kind::CertificateNotStored).await;
+    assert!(event.message.contains("No space left"), "{}", event.message);
+    world.told(Kind::CertificateIssued).await;
+    world.shown().await;
+    until("the problem to be said", async || world.report().problem).await;
+    disk.free();
+    until("the problem to be over", async || world.report().problem.is_none().then_some(())).await;
     assert_eq!(world.pebble.said(ISSUED), 1);
     assert_eq!(world.pebble.said(NEW_ACCOUNT), 1);
 }

@@ -23,7 +23,7 @@ enum Source {
     Rustup(&'static [&'static str]),
 }
 
-const NEEDS: [Need; 9] = [
+const NEEDS: [Need; 10] = [
     Need {
         program: "rustfmt",
         is_there: || cargo_knows("fmt"),
@@ -44,6 +44,7 @@ const NEEDS: [Need; 9] = [
     },
     Need { program: "node", is_there: || shell::has("node"), from: Source::Apt("nodejs") },
     Need { program: "python3", is_there: || shell::has("python3"), from: Source::Apt("python3") },
+    Need { program: "pebble", is_there: || shell::has("pebble"), from: Source::Apt("pebble") },
     Need { program: "java", is_there: has_java, from: Source::Apt("default-jdk-headless") },
 ];
 

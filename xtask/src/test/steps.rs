@@ -10,8 +10,8 @@ use crate::test::suites::{self, Selection, WHOLE};
 use crate::workspace::{MUSL, Workspace};
 use crate::{dist, tidy, vm};
 
-/// Runtimes that the examples and the suites of the layers start for real.
-const RUNTIMES: &[&str] = &["node", "python3", "java"];
+/// What the examples and the suites start for real: runtimes, and a certificate authority.
+const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble"];
 
 /// Every step ends: the longest on two slow cores takes a third of this.
 const LIMIT: Duration = Duration::from_mins(20);

@@ -52,6 +52,11 @@ impl Queue {
         self.by_ticket.is_empty()
     }
 
+    /// Whether nobody in the line has come before this one.
+    pub(crate) fn is_first(&self, ticket: Ticket) -> bool {
+        self.by_ticket.first_key_value().is_none_or(|(first, _)| ticket < *first)
+    }
+
     pub(crate) fn len(&self) -> u32 {
         u32::try_from(self.by_ticket.len()).unwrap_or(u32::MAX)
     }

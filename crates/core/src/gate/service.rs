@@ -118,25 +118,30 @@ impl Service {
         }
         // One that is in the line already gives up its place there: it is answered once.
         self.left(cx, ticket);
-        // Time may have made room. Nobody overtakes those who wait.
-        self.release(cx);
-        let first = self.queue.is_empty();
-        if first && let Some(index) = self.pick(cx.now, cx.config().in_flight_max, draw) {
+        // Time may have made room. Nobody overtakes those who wait and came before.
+        if !self.queue.is_first(ticket) {
+            self.release(cx);
+        }
+        self.grow(cx.now);
+        if self.queue.is_first(ticket)
+            && let Some(index) = self.pick(cx.now, cx.config().in_flight_max, draw)
+        {
             self.backends[index].take(cx.now);
             return Answer::Go { instance: self.backends[index].id };
         }
+        let begins = self.queue.is_empty();
         if let Some(refusal) = self.refusal(cx, &held) {
             self.refused += 1;
             return Answer::Refused(refusal);
         }
         if let Err(reason) = self.queue.push(cx.capacity, ticket, held) {
             self.refused += 1;
-            if !first {
+            if !begins {
                 self.episode.refused += 1;
             }
             return Answer::Refused(Refusal { reason, retry_after: retry_after(draw) });
         }
-        if first {
+        if begins {
             cx.act(GateAction::Tell { service: self.id, what: GateRecord::HoldBegan });
         }
         self.held_ever += 1;
@@ -286,7 +291,7 @@ impl Service {
 
     /// Lets those go that have waited longest, for as long as somebody has room.
     fn release(&mut self, cx: &mut Cx<'_>) {
-        self.backends.iter_mut().for_each(|it| it.grow(cx.now));
+        self.grow(cx.now);
         while !self.queue.is_empty() {
             let Some(index) = self.pick(cx.now, cx.config().in_flight_max, self.turn) else { return };
             let newest = cx.plant.has(Planted::Overtake);
@@ -298,6 +303,10 @@ impl Service {
             self.turn = self.turn.wrapping_add(TURN);
         }
         self.end_episode_when_empty(cx);
+    }
+
+    fn grow(&mut self, now: Instant) {
+        self.backends.iter_mut().for_each(|it| it.grow(now));
     }
 
     fn refuse_held(&mut self, cx: &mut Cx<'_>, ticket: Ticket, held: &Held, reason: Reason) {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::AcmeError;
 use super::http::Http;
+use super::secret::Secret;
 use super::store::Store;
 
 const KEY: &str = "account.key";
@@ -22,7 +23,7 @@ pub(super) struct Registrar {
     url: String,
     email: Option<String>,
     /// PEM. In memory as well, so that a disk that takes nothing does not cost a new account for each try.
-    key: Option<String>,
+    key: Option<Secret>,
     registration: Option<Registration>,
     /// What the disk did not take yet.
     unsaved: bool,
@@ -52,7 +53,7 @@ impl Registrar {
     pub(super) async fn account(&mut self, http: &Http, aside: &mut Aside) -> Result<Account, AcmeError> {
         self.load()?;
         if self.key.is_none() {
-            self.key = Some(KeyPair::generate()?.serialize_pem());
+            self.key = Some(Secret::new(KeyPair::generate()?.serialize_pem()));
             self.unsaved = true;
         }
         aside.not_stored = self.save().await.err();
@@ -89,7 +90,7 @@ impl Registrar {
                 path: name.into(),
                 why: format!("{why}; move it away for a new account"),
             })?;
-            self.key = Some(pem);
+            self.key = Some(Secret::new(pem));
             // One that cannot be read is asked for again, by the key.
             self.registration =
                 self.store.read(REGISTRATION)?.and_then(|text| serde_json::from_str(&text).ok());
@@ -101,10 +102,10 @@ impl Registrar {
         if !self.unsaved {
             return Ok(());
         }
-        if let Some(pem) =
-            self.key.clone().filter(|pem| self.store.read(KEY).ok().flatten().as_ref() != Some(pem))
-        {
-            self.store.put(KEY.to_owned(), pem, |text| key_of(text).map(|_| ())).await?;
+        let stored = self.store.read(KEY).ok().flatten();
+        if let Some(key) = self.key.as_ref().filter(|key| stored.as_deref() != Some(key.pem())) {
+            let verify = |text: &str| key_of(text).map(|_| ());
+            self.store.put(KEY.to_owned(), key.pem().to_owned(), verify).await?;
         }
         if let Some(registration) = self.registration.clone() {
             let text = serde_json::json!(registration).to_string();
@@ -153,7 +154,7 @@ impl Registrar {
     }
 
     fn der(&self) -> Option<PrivatePkcs8KeyDer<'static>> {
-        self.key.as_ref().and_then(|pem| key_of(pem).ok())
+        self.key.as_ref().and_then(|key| key_of(key.pem()).ok())
     }
 }
 
@@ -176,7 +177,7 @@ mod tests {
     async fn a_key_and_its_registration_are_found_again() {
         let state = tempfile::tempdir().unwrap();
         let mut first = registrar(state.path());
-        first.key = Some(KeyPair::generate().unwrap().serialize_pem());
+        first.key = Some(Secret::new(KeyPair::generate().unwrap().serialize_pem()));
         first.registration = Some(Registration { id: "https://ca.example/1".to_owned(), email: None });
         first.unsaved = true;
         first.save().await.unwrap();

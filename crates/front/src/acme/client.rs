@@ -1,9 +1,9 @@
 //! The task: serves what is stored, orders what is missing, renews in time, and tries again for ever.
 
-use std::collections::hash_map::RandomState;
-use std::hash::{BuildHasher, DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::account::Aside;
 use super::challenges::Challenges;
@@ -11,8 +11,10 @@ use super::config::Config;
 use super::desk::{Desk, Issued, covers_all, identifier};
 use super::error::{AcmeError, ConfigError};
 use super::http::Http;
+use super::luck::{luck, luck_of};
 use super::order::Conduct;
 use super::schedule::{self, Lifetime, Window};
+use super::secret::Secret;
 use crate::tls::{
     Certificate, Certificates, Events, Kind, Reloader, Severity, Slot, Source, Stage, date, stage, unix_now,
 };
@@ -27,6 +29,8 @@ pub struct Client {
     rehearsal: Option<Rehearsal>,
     /// Failed orders in a row.
     failures: u32,
+    /// No order before this, whatever else there is to look at.
+    rest_until: Option<Instant>,
     /// What the disk did not take yet: it is served, and written as soon as it can be.
     unsaved: Option<Unsaved>,
     order_problem: Option<String>,
@@ -44,7 +48,7 @@ struct Rehearsal {
 
 #[derive(Debug)]
 struct Unsaved {
-    pem: String,
+    pem: Secret,
     failures: u32,
     why: String,
 }
@@ -70,7 +74,7 @@ impl Client {
         let rehearsal =
             rehearsal.map(|directory| Rehearsal { desk: Desk::new(&config, directory), passed: false });
         let slot = certificates.add(Source::Acme, config.domains.clone());
-        if let Some(stored) = stored(&desk, &config, unix_now()) {
+        if let Some(stored) = desk.stored(&config, unix_now()) {
             slot.set(Arc::new(stored));
         } else {
             slot.set_problem(Some("there is no certificate yet".to_owned()));
@@ -83,6 +87,7 @@ impl Client {
             desk,
             rehearsal,
             failures: 0,
+            rest_until: None,
             unsaved: None,
             order_problem: None,
             stage: Stage::Fine,
@@ -108,7 +113,7 @@ impl Client {
             let wait = self.look().await;
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
-                () = hurry.asked() => {}
+                () = hurry.asked() => self.rest_until = None,
             }
         }
     }
@@ -120,14 +125,19 @@ impl Client {
         self.ask_for_window(unix_now()).await;
         let now = unix_now();
         let renew_at = self.renew_at();
+        let rest = self.rest_until.map(|until| until.saturating_duration_since(Instant::now()));
         let wait = if now < renew_at {
             self.order_problem = None;
             schedule::next_look(now, renew_at, self.config.intervals.check, luck())
+        } else if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+            rest
         } else {
-            match self.obtain().await {
+            let wait = match self.obtain().await {
                 Ok(issued) => self.issued(issued).await,
                 Err((error, retry_after)) => self.failed(&error, retry_after),
-            }
+            };
+            self.rest_until = Instant::now().checked_add(wait);
+            wait
         };
         self.publish_problem();
         self.unsaved.as_ref().map_or(wait, |unsaved| wait.min(self.backoff(unsaved.failures, None)))
@@ -202,7 +212,6 @@ impl Client {
             self.config.directory.url(),
             date(certificate.not_after())
         );
-        let life = life(&certificate);
         self.slot.set(Arc::clone(&certificate));
         self.events.tell(Severity::Info, Kind::CertificateIssued, message);
         self.failures = 0;
@@ -214,10 +223,8 @@ impl Client {
         }
         self.unsaved = Some(Unsaved { pem: issued.pem, failures: 0, why: String::new() });
         self.save().await;
-        let intervals = self.config.intervals;
-        let renew_at = schedule::renew_at(life, None, luck_of(&certificate));
         // A life so short that it is due at once must not become a storm of orders.
-        schedule::next_look(unix_now(), renew_at, intervals.check, luck()).max(intervals.retry_min)
+        self.config.intervals.retry_min
     }
 
     fn failed(&mut self, error: &AcmeError, retry_after: Option<Duration>) -> Duration {
@@ -247,7 +254,7 @@ impl Client {
             let read = Certificate::from_pem(text.as_bytes(), text.as_bytes());
             read.map(|_| ()).map_err(|error| error.to_string())
         };
-        match self.desk.store.put(self.desk.certificate_name(), unsaved.pem.clone(), verify).await {
+        match self.desk.store.put(self.desk.certificate_name(), unsaved.pem.pem().to_owned(), verify).await {
             Ok(()) => {
                 self.unsaved = None;
                 self.desk.forget_pending();
@@ -293,38 +300,6 @@ impl Client {
     }
 }
 
-/// The stored certificate that is for most of our domains, and of these the one that lasts longest: after a change of
-/// the domains the old one goes on for those that it has.
-fn stored(desk: &Desk, config: &Config, now: i64) -> Option<Certificate> {
-    let read = |text: String| Certificate::from_pem(text.as_bytes(), text.as_bytes()).ok();
-    let certificates = desk.store.certificates().into_iter().filter_map(|(_, text)| read(text));
-    let use_of = |certificate: &Certificate| {
-        let count = config.domains.iter().filter(|domain| certificate.covers(domain)).count();
-        (count, certificate.not_after())
-    };
-    certificates
-        .filter(|certificate| !certificate.is_expired(now) && use_of(certificate).0 > 0)
-        .max_by_key(use_of)
-}
-
 fn life(certificate: &Certificate) -> Lifetime {
     Lifetime { not_before: certificate.not_before(), not_after: certificate.not_after() }
-}
-
-/// From 0 to 1. Nothing secret hangs on it, so the seed of a hash map is random enough.
-fn luck() -> f64 {
-    unit(RandomState::new().build_hasher().finish())
-}
-
-/// From 0 to 1, and always the same for one certificate.
-fn luck_of(certificate: &Certificate) -> f64 {
-    let mut hasher = DefaultHasher::new();
-    certificate.leaf().map(AsRef::<[u8]>::as_ref).hash(&mut hasher);
-    unit(hasher.finish())
-}
-
-fn unit(bits: u64) -> f64 {
-    // 32 bits fit into the float without loss.
-    let upper = u32::try_from(bits >> 32).unwrap_or(u32::MAX);
-    f64::from(upper) / f64::from(u32::MAX)
 }

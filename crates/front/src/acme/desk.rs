@@ -11,12 +11,13 @@ use super::config::{Config, Directory};
 use super::error::AcmeError;
 use super::http::Http;
 use super::order::{Conduct, Pending, finish, place};
+use super::secret::Secret;
 use super::store::Store;
 use crate::tls::{Certificate, unix_now};
 
 /// How often an order is taken up again because of a nonce. instant-acme gives up after three refusals of one request;
 /// each of our tries goes on where the last one stopped.
-const NONCE_TRIES_MAX: u32 = 20;
+const TRIES_MAX: u32 = 20;
 
 /// An order older than this is left alone: authorities forget them, and its certificate would have lost its time.
 const PENDING_AGE_MAX: Duration = Duration::from_hours(1);
@@ -34,7 +35,7 @@ pub(super) struct Desk {
 #[derive(Debug)]
 pub(super) struct Issued {
     /// Key and chain, as they are stored.
-    pub(super) pem: String,
+    pub(super) pem: Secret,
     pub(super) certificate: Arc<Certificate>,
 }
 
@@ -56,13 +57,23 @@ impl Desk {
         aside: &mut Aside,
     ) -> Result<Issued, AcmeError> {
         let mut registered_again = false;
-        for _ in 1..NONCE_TRIES_MAX {
+        let mut taken_up_in_vain = false;
+        for _ in 0..TRIES_MAX {
             match self.attempt(config, http, conduct, served, aside).await {
                 Err(error) if error.is_bad_nonce() => {}
                 Err(error) if error.is_unknown_account() && !registered_again => {
                     registered_again = true;
                     self.registrar.forget_registration();
                     self.forget_pending();
+                }
+                // The last order, still there because the disk did not take its certificate.
+                Ok(issued) if is_served(&issued, served) && !taken_up_in_vain => {
+                    taken_up_in_vain = true;
+                    self.forget_pending();
+                }
+                Ok(issued) if is_served(&issued, served) => {
+                    self.forget_pending();
+                    return Err(AcmeError::Issued("is the one that is served already".to_owned()));
                 }
                 Err(error) => {
                     if error.ends_order() {
@@ -73,7 +84,20 @@ impl Desk {
                 Ok(issued) => return Ok(issued),
             }
         }
-        self.attempt(config, http, conduct, served, aside).await
+        Err(AcmeError::Nonces(TRIES_MAX))
+    }
+
+    /// The stored certificate to begin with: one that still lasts, is for most of our domains, and of these the one that
+    /// lasts longest. After a change of the domains the old one goes on for those that it has, and one that has expired
+    /// is still better than none: people are told what is wrong.
+    pub(super) fn stored(&self, config: &Config, now: i64) -> Option<Certificate> {
+        let read = |text: String| Certificate::from_pem(text.as_bytes(), text.as_bytes()).ok();
+        let certificates = self.store.certificates().into_iter().filter_map(|(_, text)| read(text));
+        let use_of = |certificate: &Certificate| {
+            let count = config.domains.iter().filter(|domain| certificate.covers(domain)).count();
+            (!certificate.is_expired(now), count, certificate.not_after())
+        };
+        certificates.filter(|certificate| use_of(certificate).1 > 0).max_by_key(use_of)
     }
 
     /// The account, if we have one already.
@@ -102,9 +126,7 @@ impl Desk {
             None => self.placed(config, &account, served, aside).await?,
         };
         let chain = finish(&mut order, &pending, conduct).await?;
-        let issued = checked(&chain, &pending, unix_now())?;
-        let same = served.is_some_and(|served| served.leaf() == issued.certificate.leaf());
-        if same { Err(AcmeError::Issued("is the one that is served already".to_owned())) } else { Ok(issued) }
+        checked(&chain, &pending, unix_now())
     }
 
     /// The order from before an interruption, if it can still be one.
@@ -138,7 +160,7 @@ impl Desk {
         served: Option<&Certificate>,
         aside: &mut Aside,
     ) -> Result<(Order, Pending), AcmeError> {
-        let key = KeyPair::generate()?.serialize_pem();
+        let key = Secret::new(KeyPair::generate()?.serialize_pem());
         let replaces = served.filter(|served| same_names(served, config)).and_then(identifier);
         let order = place(account, config, replaces.as_ref()).await?;
         let url = order.url().to_owned();
@@ -186,10 +208,14 @@ pub(super) fn covers_all(certificate: &Certificate, config: &Config) -> bool {
     config.domains.iter().all(|domain| certificate.covers(domain))
 }
 
+fn is_served(issued: &Issued, served: Option<&Certificate>) -> bool {
+    served.is_some_and(|served| served.leaf() == issued.certificate.leaf())
+}
+
 /// Nothing is served that was not looked at.
 fn checked(chain: &str, pending: &Pending, now: i64) -> Result<Issued, AcmeError> {
-    let pem = format!("{}{chain}", pending.key);
-    let certificate = Certificate::from_pem(chain.as_bytes(), pending.key.as_bytes())
+    let pem = Secret::new(format!("{}{chain}", pending.key.pem()));
+    let certificate = Certificate::from_pem(chain.as_bytes(), pending.key.pem().as_bytes())
         .map_err(|error| AcmeError::Issued(error.to_string()))?;
     if let Some(domain) = pending.names.iter().find(|domain| !certificate.covers(domain)) {
         return Err(AcmeError::Issued(format!("is not for {domain}")));

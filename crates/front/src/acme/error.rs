@@ -45,6 +45,8 @@ pub enum AcmeError {
     NoChallenge(String),
     #[error("order did not finish within {0:?}")]
     OrderPatience(Duration),
+    #[error("directory refused our nonces in {0} tries in a row")]
+    Nonces(u32),
     #[error("order is {0:?}")]
     OrderState(instant_acme::OrderStatus),
     /// What came is not what was ordered.
@@ -104,6 +106,7 @@ impl AcmeError {
             | Self::NoRoots
             | Self::Roots { .. }
             | Self::OrderPatience(_)
+            | Self::Nonces(_)
             | Self::Key(_)
             | Self::Challenge(_)
             | Self::Store { .. }

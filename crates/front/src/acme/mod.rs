@@ -11,8 +11,10 @@ mod config;
 mod desk;
 mod error;
 mod http;
+mod luck;
 mod order;
 pub mod schedule;
+mod secret;
 mod store;
 
 pub use challenges::Challenges;

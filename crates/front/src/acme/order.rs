@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::challenges::{Challenges, Published};
 use super::config::Config;
 use super::error::AcmeError;
+use super::secret::Secret;
 
 /// The pace of questions slows down to this many times the first.
 const POLL_SLOWEST: u32 = 8;
@@ -21,8 +22,8 @@ const POLL_SLOWEST: u32 = 8;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pending {
     pub(super) url: String,
-    /// The certificate's key, PEM.
-    pub(super) key: String,
+    /// The certificate's.
+    pub(super) key: Secret,
     pub(super) names: Vec<String>,
     /// Unix seconds.
     pub(super) placed: i64,
@@ -148,7 +149,7 @@ async fn why_invalid(order: &mut Order) -> AcmeError {
 fn signing_request(pending: &Pending) -> Result<Vec<u8>, AcmeError> {
     let mut params = CertificateParams::new(pending.names.clone())?;
     params.distinguished_name = DistinguishedName::new();
-    let key = KeyPair::from_pem(&pending.key)?;
+    let key = KeyPair::from_pem(pending.key.pem())?;
     Ok(params.serialize_request(&key)?.der().to_vec())
 }
 

@@ -23,3 +23,17 @@ pub enum TlsError {
     #[error("TLS cannot be set up: {0}")]
     Setup(#[from] rustls::Error),
 }
+
+impl TlsError {
+    /// A label for metrics, one of a fixed few.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Patience(_) => "patience",
+            Self::UnknownName(_) => "unknown_name",
+            Self::NoName => "no_name",
+            Self::UnknownChallenge(_) => "unknown_challenge",
+            Self::Handshake(_) => "handshake",
+            Self::Setup(_) => "setup",
+        }
+    }
+}

@@ -13,7 +13,7 @@ use plimsoll_guard::{Guard, GuardError, Hooks, Settings, tell};
 
 use crate::carry::{self, Carrier};
 use crate::cli::{Exit, Global, LogStyle, Run};
-use crate::config::{Config, ConfigErrors, Host, Warning, file_or_default};
+use crate::config::{Config, ConfigErrors, Host, TLS_NOT_YET, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
 
 /// Lines that wait for a slow terminal; past that they are counted.
@@ -96,6 +96,9 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
 fn carrier(config: &Config) -> Result<Option<Box<dyn Traffic>>, RunError> {
     let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
     let Some(front) = carry::config(config, descriptors) else { return Ok(None) };
+    if config.not_yet.contains(&TLS_NOT_YET) {
+        let _ = writeln!(io::stderr(), "plimsoll: [front] https and tls are checked and not carried out yet");
+    }
     let started = Front::start(&front, None)?;
     for (address, _) in started.addresses() {
         let _ = writeln!(io::stderr(), "plimsoll: front on http://{address}");

@@ -1,0 +1,140 @@
+//! Requests through the front while instances come and go: real services, real connections.
+#![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
+
+mod common;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use common::config::sample;
+use common::guard::{Folder, Guard};
+use common::{http, until, until_some};
+use rustix::process::{Pid, Signal, kill_process};
+
+const CLIENTS: usize = 4;
+
+fn with_front(handover: &str) -> (String, SocketAddr) {
+    let port = http::free_port();
+    let tables = format!(
+        "[service.reports.recovery]\nhandover = \"{handover}\"\ndrain = \"5s\"\nstop_grace = \"2s\"\n\
+         [front]\nhttp = \"127.0.0.1:{port}\"\n"
+    );
+    (sample("", &tables), SocketAddr::from(([127, 0, 0, 1], port)))
+}
+
+/// Clients that ask without a pause until they are told to stop.
+struct Crowd {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Crowd {
+    fn start(front: SocketAddr, posts: bool) -> Self {
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let client = |index: usize| {
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+            std::thread::spawn(move || {
+                let mut failed = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = if posts && index.is_multiple_of(2) {
+                        http::post(front, "/reports", r#"{"title":"a","body":"b"}"#)
+                    } else {
+                        http::get(front, "/health")
+                    };
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    if !matches!(&answer, Ok((200 | 201, _))) {
+                        failed.push(format!("{answer:?}"));
+                    }
+                }
+                failed
+            })
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Self { stop, asked, clients }
+    }
+
+    /// Until it has asked this much more.
+    fn goes_on(&self, more: usize) {
+        let before = self.asked.load(Ordering::Relaxed);
+        until("the crowd goes on", || self.asked.load(Ordering::Relaxed) >= before + more);
+    }
+
+    fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().flat_map(|it| it.join().unwrap()).collect()
+    }
+}
+
+fn nobody_notices_a_recycle(handover: &str) {
+    let (config, front) = with_front(handover);
+    let mut guard = Folder::new().start(&config);
+    guard.next("ready");
+    let crowd = Crowd::start(front, true);
+    for _ in 0..3 {
+        crowd.goes_on(20);
+        guard.ok(&["recycle", "reports"]);
+    }
+    crowd.goes_on(20);
+    assert_eq!(crowd.end(), Vec::<String>::new(), "{}", guard.story());
+    assert_eq!(guard.service("reports").recycles, 3);
+}
+
+#[test]
+fn with_hold_nobody_notices_a_recycle() {
+    nobody_notices_a_recycle("hold");
+}
+
+#[test]
+fn with_overlap_nobody_notices_a_recycle() {
+    nobody_notices_a_recycle("overlap");
+}
+
+#[test]
+fn with_standby_nobody_notices_a_recycle() {
+    nobody_notices_a_recycle("standby");
+}
+
+fn kill(guard: &Guard) {
+    let pid = guard.lead("reports").pid.unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
+
+#[test]
+fn no_safe_request_is_lost_when_the_service_is_killed() {
+    let (config, front) = with_front("hold");
+    let mut guard = Folder::new().start(&config);
+    guard.next("ready");
+    let crowd = Crowd::start(front, false);
+    for _ in 0..2 {
+        crowd.goes_on(20);
+        kill(&guard);
+        guard.next("ready");
+    }
+    crowd.goes_on(20);
+    assert_eq!(crowd.end(), Vec::<String>::new(), "{}", guard.story());
+}
+
+#[test]
+fn requests_wait_for_the_first_instance() {
+    let (config, front) = with_front("hold");
+    let _guard = Folder::new().start(&config);
+    // The front listens before its service runs.
+    let (status, body) = until_some("the front listens", || http::get(front, "/health").ok());
+    assert_eq!(status, 200, "{body}");
+}
+
+#[test]
+fn who_asks_for_a_stopped_service_is_told_at_once() {
+    let (config, front) = with_front("hold");
+    let mut guard = Folder::new().start(&config);
+    guard.next("ready");
+    guard.ok(&["stop", "reports"]);
+    let (status, body) = http::get(front, "/health").unwrap();
+    assert_eq!(status, 503);
+    assert!(body.contains("service-stopped"), "{body}");
+    guard.ok(&["start", "reports"]);
+    assert!(matches!(http::get(front, "/health"), Ok((200, _))));
+}
