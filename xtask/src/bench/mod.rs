@@ -85,7 +85,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
         return again_optimised(workspace);
     }
     let is_given = args.binary.is_some();
-    let plimsoll = args.binary.clone().map_or_else(|| build(workspace), Ok)?;
+    let plimsoll = match &args.binary {
+        Some(path) => path.canonicalize().map_err(Error::file("find", path))?,
+        None => build(workspace)?,
+    };
     let setting = Setting { workspace, plimsoll, is_given, runs: args.runs, only: args.only.clone() };
     let (mut figures, mut broken) = (Vec::new(), Vec::new());
     for part in chosen {

@@ -19,6 +19,8 @@ use tokio::time::timeout;
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// Connections that are kept, and taken in turn, so that every handover finds some that are idle.
 const KEPT: usize = 16;
+/// The header by which our front says why it answered for itself.
+const REASON: &str = "plimsoll-reason";
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -35,8 +37,8 @@ pub(super) struct Client {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     Done,
-    /// Answered with another status than 2xx.
-    Refused(StatusCode),
+    /// Answered with another status than 2xx; with the front's reason where it was the front.
+    Refused(StatusCode, String),
     Broken(String),
 }
 
@@ -53,14 +55,14 @@ impl Client {
     /// `keep`: on one of the kept connections.
     pub(super) async fn ask(&self, keep: bool, post: Option<String>) -> End {
         match timeout(PATIENCE, self.exchange(keep, post)).await {
-            Ok(Ok(status)) if status.is_success() => End::Done,
-            Ok(Ok(status)) => End::Refused(status),
+            Ok(Ok((status, _))) if status.is_success() => End::Done,
+            Ok(Ok((status, reason))) => End::Refused(status, reason),
             Ok(Err(error)) => End::Broken(error),
             Err(_) => End::Broken(format!("no answer within {PATIENCE:?}")),
         }
     }
 
-    async fn exchange(&self, keep: bool, post: Option<String>) -> Result<StatusCode, String> {
+    async fn exchange(&self, keep: bool, post: Option<String>) -> Result<(StatusCode, String), String> {
         let mut request = request(keep, post);
         loop {
             let found = if keep { self.take_kept() } else { None };
@@ -72,11 +74,13 @@ impl Client {
             match sender.try_send_request(request).await {
                 Ok(answer) => {
                     let status = answer.status();
+                    let reason = answer.headers().get(REASON).and_then(|reason| reason.to_str().ok());
+                    let reason = reason.unwrap_or("no reason given").to_owned();
                     answer.into_body().collect().await.map_err(|error| format!("body: {}", words(&error)))?;
                     if keep && sender.ready().await.is_ok() {
                         self.kept.borrow_mut().push_back(sender);
                     }
-                    return Ok(status);
+                    return Ok((status, reason));
                 }
                 Err(mut refused) => match refused.take_message() {
                     // Not a byte of it was sent: every client then takes another connection.

@@ -63,10 +63,6 @@ impl Crowd {
         self.streams = streams;
         answers
     }
-
-    pub(super) fn size(&self) -> usize {
-        self.streams.len()
-    }
 }
 
 fn peeking() -> rustix::net::RecvFlags {

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use crate::bench::Setting;
-use crate::bench::front::ground::{Ground, PROXY_CORE, free_port, on_core};
+use crate::bench::front::ground::{Ground, LOAD_CORE, PROXY_CORE, free_port, on_core};
+use crate::bench::front::{store, upstream};
 use crate::bench::guard::proc;
 use crate::bench::guard::stage::{self, Stage};
 use crate::error::{Error, Result};
@@ -66,7 +67,7 @@ impl Kind {
 }
 
 impl Proxy {
-    /// `plimsoll` is the binary that is raced; on the proxies' core if `pinned`.
+    /// `plimsoll` is the binary that is raced.
     pub(super) fn start(
         setting: &Setting<'_>,
         kind: Kind,
@@ -85,14 +86,32 @@ impl Proxy {
                 Running::Alone(spawn(on_core(PROXY_CORE, "haproxy".as_ref()).args(["-db", "-f"]).arg(path))?)
             }
             Kind::Plimsoll => {
-                let config = plimsoll_config(ground, ports);
+                let config = plimsoll_config(ground, Ports { upstream: free_port()?, ..ports })?;
                 Running::Guard(Stage::launch(setting, on_core(PROXY_CORE, plimsoll), &config)?)
             }
         };
         let proxy = Self { kind, running, http: ports.http, https: ports.https };
         wait_for_port(proxy.http)?;
-        wait_for_port(proxy.https)?;
+        proxy.wait_for_answer()?;
         Ok(proxy)
+    }
+
+    fn wait_for_answer(&self) -> Result<()> {
+        let begun = Instant::now();
+        loop {
+            match store::ask((Ipv4Addr::LOCALHOST, self.http).into(), "GET", "/") {
+                Ok((200, _)) => return Ok(()),
+                Ok((status, body)) if begun.elapsed() > UP_WITHIN => {
+                    return Err(Error::Check(format!("{} answers {status} {body}", self.kind.name())));
+                }
+                Err(error) if begun.elapsed() > UP_WITHIN => return Err(error),
+                Ok(_) | Err(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    pub(super) fn has_https(&self) -> bool {
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.https)).is_ok()
     }
 
     /// The processes that are the proxy. Of ours the guard, and not what it guards.
@@ -100,6 +119,14 @@ impl Proxy {
         match &self.running {
             Running::Alone(child) => proc::tree(child.id()),
             Running::Guard(stage) => guard_pids(stage),
+        }
+    }
+
+    /// With what it guards.
+    pub(super) fn tree_cpu_time(&self) -> Duration {
+        match &self.running {
+            Running::Alone(child) => proc::tree_cpu_time(child.id()),
+            Running::Guard(stage) => proc::tree_cpu_time(stage.pid()),
         }
     }
 
@@ -185,12 +212,17 @@ pub(super) fn haproxy(ground: &Ground, ports: Ports) -> String {
     )
 }
 
-/// The guard's service is a process that does nothing: the upstream stands where the configuration says that it does.
-fn plimsoll_config(ground: &Ground, ports: Ports) -> String {
+/// What is guarded is an upstream of its own, on the core of the others': the guard refuses an address where somebody
+/// else stands. Its wall is wide, because the pages of the large file may be counted as its own.
+fn plimsoll_config(ground: &Ground, ports: Ports) -> Result<String> {
     let (folder, Ports { http, https, upstream }) = (ground.folder.display(), ports);
-    format!(
-        "[service.upstream]\ncommand = [\"sleep\", \"infinity\"]\naddress = \"127.0.0.1:{upstream}\"\n\
+    let file = upstream::configure(ground, "guarded", upstream)?;
+    Ok(format!(
+        "[service.upstream]\ncommand = [\"taskset\", \"--cpu-list\", \"{LOAD_CORE}\", \"nginx\", \"-c\", \"{file}\"]\n\
+         address = \"127.0.0.1:{upstream}\"\n\
+         [service.upstream.memory]\nhard = \"4GiB\"\nruntime = \"none\"\n\
          [front]\nhttp = \"127.0.0.1:{http}\"\nhttps = \"127.0.0.1:{https}\"\n\
-         [front.tls]\ncertificate = \"{folder}/certificate.pem\"\nkey = \"{folder}/key.pem\"\n"
-    )
+         [front.tls]\ncertificate = \"{folder}/certificate.pem\"\nkey = \"{folder}/key.pem\"\n",
+        file = file.display(),
+    ))
 }

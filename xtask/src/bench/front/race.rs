@@ -24,7 +24,7 @@ pub(super) struct Lane {
 
 /// So many samples of each proxy.
 pub(super) fn run(
-    proxies: &[Proxy],
+    proxies: &[&Proxy],
     count: usize,
     mut take: impl FnMut(&Proxy) -> Result<Sample>,
 ) -> Result<Vec<Lane>> {
@@ -43,7 +43,7 @@ pub(super) fn run(
         lot.shuffle(&mut waiting);
         for lane in waiting {
             std::thread::sleep(BREATH);
-            taken[lane].push(take(&proxies[lane])?);
+            taken[lane].push(take(proxies[lane])?);
         }
     }
     let lanes = proxies.iter().zip(taken);

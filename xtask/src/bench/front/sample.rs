@@ -59,7 +59,7 @@ pub(super) fn take(
 fn ours(proxy: &Proxy, upstream: u32) -> Duration {
     let own = proc::cpu_time(std::process::id()).unwrap_or_default();
     let ended = proc::ended_children_cpu_time(std::process::id()).unwrap_or_default();
-    proxy.cpu_time() + proc::tree_cpu_time(upstream) + own + ended
+    proxy.tree_cpu_time() + proc::tree_cpu_time(upstream) + own + ended
 }
 
 /// Time that all cores were at work, and time that the machine's neighbours took.

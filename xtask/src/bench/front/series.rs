@@ -146,9 +146,11 @@ impl Series {
         let name = |what: &str| format!("{}: {what}", self.name());
         let none = |figure: Figure| if ours { figure.promised(0.0) } else { figure };
         let count = |what: &str, count: u64| Figure::counts(&name(what), &[count]);
+        let gets = count("GETs failed", verdict.safe_failed);
         let mut figures = vec![
             count("requests", verdict.requests),
-            none(count("GETs failed", verdict.safe_failed)),
+            // What waits for a service that hangs may be more than is tried again.
+            if self.fault == Fault::Hang { gets } else { none(gets) },
             none(count("POSTs failed, not in flight", verdict.unsafe_failed_otherwise)),
             none(count("POSTs carried out twice", verdict.carried_out_twice)),
             none(count("POSTs answered and lost", verdict.answered_and_lost)),

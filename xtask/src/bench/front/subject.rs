@@ -80,8 +80,9 @@ impl Subject {
         let peer = start_peer(setting, front, ports)?;
         let plimsoll = setting.plimsoll.clone();
         let subject = Self { program, handover, plimsoll, port: ports.http, _peer: peer, stage };
-        subject.wait_until_it_stands(None)?;
-        proxy::wait_for_port(ports.http)?;
+        let blame = |error: Error| subject.stage.blame(&error.to_string());
+        subject.wait_until_it_stands(None).map_err(blame)?;
+        proxy::wait_for_port(ports.http).map_err(blame)?;
         Ok(subject)
     }
 

@@ -39,7 +39,7 @@ pub(super) fn judge(outcomes: &[Outcome], blows: &[Blow], stored: &Titles) -> Ve
     for outcome in outcomes {
         let failure = match &outcome.end {
             End::Done => None,
-            End::Refused(status) => Some(format!("status {}", status.as_u16())),
+            End::Refused(status, reason) => Some(format!("status {}, {reason}", status.as_u16())),
             End::Broken(what) => Some(what.clone()),
         };
         if let Some(title) = &outcome.title {

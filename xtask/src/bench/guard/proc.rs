@@ -22,10 +22,12 @@ pub(in crate::bench) fn is_ending(pid: u32) -> bool {
     stat_field(pid, FLAGS).is_none_or(|flags| flags & PF_EXITING != 0)
 }
 
-/// It has let go of everything: it is no more, or only its exit status is left.
+/// It has let go of everything: it is no more, or only its exit status is left. A main thread that has ended waits like
+/// that for the others, and they may hold sockets open still.
 pub(in crate::bench) fn is_gone(pid: u32) -> bool {
     let stat = fs::read_to_string(path(pid, "stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
+    let has_ended = stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
+    has_ended && fs::read_dir(path(pid, "task")).map_or(0, Iterator::count) <= 1
 }
 
 /// Processor time of all its threads so far.

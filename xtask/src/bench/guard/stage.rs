@@ -147,8 +147,13 @@ impl Stage {
     }
 
     fn silent(&self, what: &str, seen: usize, count: usize) -> Error {
+        self.blame(&format!("waited in vain for `{what}`, {seen} of {count} came"))
+    }
+
+    /// An error with what the guard printed.
+    pub(in crate::bench) fn blame(&self, what: &str) -> Error {
         let said = fs::read_to_string(self.folder.join("stderr")).unwrap_or_default();
-        Error::Check(format!("waited in vain for `{what}`, {seen} of {count} came; the guard said:\n{said}"))
+        Error::Check(format!("{what}; the guard said:\n{said}"))
     }
 }
 
