@@ -24,6 +24,9 @@ pub struct Status {
     /// What is worse than it should be with the guard itself, in words; empty when nothing is.
     #[serde(default)]
     pub degraded: Vec<String>,
+    /// `None` without `[front]`.
+    #[serde(default)]
+    pub front: Option<FrontStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +63,62 @@ pub struct ServiceStatus {
     pub layers: Vec<LayerStatus>,
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// `None` where its requests do not come through the front.
+    #[serde(default)]
+    pub traffic: Option<TrafficStatus>,
+}
+
+/// A service's requests, as the front counts them since the guard started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrafficStatus {
+    /// Now.
+    pub held: u32,
+    pub in_flight: u32,
+    pub streams: u32,
+    /// In all.
+    pub requests: u64,
+    pub held_ever: u64,
+    pub refused: u64,
+    pub replayed: u64,
+    pub longest_hold_ms: u64,
+    /// By route pattern, most requests first; the first 20.
+    #[serde(default)]
+    pub routes: Vec<RouteStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    pub method: String,
+    /// `/reports/:id`
+    pub pattern: String,
+    pub requests: u64,
+    /// Answered with 5xx.
+    pub failed: u64,
+    /// Half, and 99 of 100, are answered within this; `None` past the last bound of the histogram.
+    pub p50_ms: Option<u32>,
+    pub p99_ms: Option<u32>,
+}
+
+/// The front itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrontStatus {
+    /// `http://127.0.0.1:8080`
+    pub listeners: Vec<String>,
+    pub connections: u32,
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CertificateStatus {
+    pub names: Vec<String>,
+    /// `files` or `acme`.
+    pub source: String,
+    /// `None` while there is none.
+    #[serde(default)]
+    pub days_left: Option<i64>,
+    #[serde(default)]
+    pub problem: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,9 +211,43 @@ pub struct IncidentRecord {
     /// How long nobody could serve; `None` while it is open.
     #[serde(default)]
     pub dark_ms: Option<u64>,
+    /// What became of requests; `None` where none was touched, or none comes through the front.
+    #[serde(default)]
+    pub requests: Option<RequestsRecord>,
     /// `None` in listings, which would be too long with it.
     #[serde(default)]
     pub evidence: Option<Evidence>,
+}
+
+/// Requests that an incident touched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestsRecord {
+    /// Waited for an instance, and how many of them were refused in the end.
+    pub held: u64,
+    pub refused: u64,
+    pub longest_hold_ms: u64,
+    /// Sent again after a death.
+    pub replayed: u64,
+    /// May have been carried out although their clients were told that they failed; the first 100.
+    #[serde(default)]
+    pub unknown: Vec<RequestRecord>,
+    /// All of these, also those past the first 100.
+    #[serde(default)]
+    pub unknown_count: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestRecord {
+    #[serde(with = "time")]
+    pub time: Timestamp,
+    pub instance: String,
+    pub method: String,
+    /// Without its query.
+    pub path: String,
+    /// As the service got it in `X-Request-Id`.
+    pub request_id: String,
+    /// `may-have-run`, `in-flight-at-two-deaths`, `replay-budget-spent`, …
+    pub reason: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

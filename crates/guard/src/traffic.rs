@@ -8,6 +8,7 @@ use std::time::Duration;
 use plimsoll_core::{InstanceId, ServiceId};
 
 use crate::endpoint::Endpoint;
+use crate::records::{FrontStatus, RequestRecord, TrafficStatus};
 
 /// What came up since the last time.
 #[derive(Debug, Default)]
@@ -18,6 +19,22 @@ pub struct TrafficNews {
     pub stalled: Vec<InstanceId>,
     /// For the record.
     pub said: Vec<Said>,
+    /// For the incident that it belongs to.
+    pub happened: Vec<(ServiceId, Happened)>,
+}
+
+/// What became of requests.
+#[derive(Clone, Debug)]
+pub enum Happened {
+    /// All that waited have gone on or were refused.
+    Held {
+        requests: u64,
+        refused: u64,
+        longest: Duration,
+    },
+    Replayed,
+    /// Nobody knows whether it was carried out.
+    Unknown(RequestRecord),
 }
 
 /// Something for the operator.
@@ -52,6 +69,9 @@ pub trait Traffic {
     fn expected(&self, service: ServiceId, due_in: Option<Duration>);
     /// Waits for news. Dropped before there are any, nothing is lost.
     fn news(&self) -> News<'_>;
+    /// How the front is doing, and one service's requests.
+    fn status(&self) -> FrontStatus;
+    fn status_of(&self, service: ServiceId) -> Option<TrafficStatus>;
     /// The guard ends: nothing new is accepted.
     fn close(&self);
 }

@@ -52,6 +52,7 @@ fn incident(id: u64, service: &str) -> IncidentRecord {
         causes: vec![cause],
         action: None,
         dark_ms: None,
+        requests: None,
         evidence: None,
     }
 }

@@ -8,15 +8,18 @@ use plimsoll_core::{InstanceId, ServiceId};
 use plimsoll_front::config::{
     FrontConfig, Limits, ListenerConfig, Protocol, ReplayPolicy, RouteConfig, ServedConfig,
 };
-use plimsoll_front::{Endpoint as FrontEndpoint, Front, FrontRecord, LostRequest, Reports, span};
+use plimsoll_front::{Endpoint as FrontEndpoint, Front, FrontRecord, LostRequest, Reports, RouteStats, span};
 use plimsoll_guard::Endpoint;
-use plimsoll_guard::traffic::{News, Said, Traffic, TrafficNews};
+use plimsoll_guard::records::{FrontStatus, RequestRecord, RouteStatus, TrafficStatus};
+use plimsoll_guard::traffic::{Happened, News, Said, Traffic, TrafficNews};
 
 use crate::config::{Config, Front as FrontTable};
 
 /// Descriptors that clients may not take: the guard's own work needs them.
 const DESCRIPTORS_RESERVED: u64 = 512;
 const CONNECTIONS_MAX: u32 = 100_000;
+/// Route patterns of one service in `status`; metrics have all.
+const ROUTES_SHOWN: usize = 20;
 const CONNECTIONS_MIN: u32 = 64;
 
 /// What the front is started with; `None` where the configuration has no `[front]`.
@@ -120,22 +123,87 @@ impl Traffic for Carrier {
         Box::pin(async { news(self.front.reports().await) })
     }
 
+    fn status(&self) -> FrontStatus {
+        let url = |(address, tls): (std::net::SocketAddr, bool)| {
+            format!("{}://{address}", if tls { "https" } else { "http" })
+        };
+        FrontStatus {
+            listeners: self.front.addresses().into_iter().map(url).collect(),
+            connections: self.front.counts().connections,
+            certificates: Vec::new(),
+        }
+    }
+
+    fn status_of(&self, service: ServiceId) -> Option<TrafficStatus> {
+        if !self.carries(service) {
+            return None;
+        }
+        let now = self.front.traffic(service)?;
+        let routes = self.front.routes().into_iter().filter(|it| it.service == service).take(ROUTES_SHOWN);
+        Some(TrafficStatus {
+            held: now.held,
+            in_flight: now.in_flight,
+            streams: now.streams,
+            requests: now.requests,
+            held_ever: now.held_ever,
+            refused: now.refused,
+            replayed: now.replayed,
+            longest_hold_ms: u64::try_from(now.longest_hold.as_millis()).unwrap_or(u64::MAX),
+            routes: routes.map(|it| route_status(&it)).collect(),
+        })
+    }
+
     fn close(&self) {
         self.front.close();
         self.front.join();
     }
 }
 
+fn route_status(route: &RouteStats) -> RouteStatus {
+    RouteStatus {
+        method: route.method.clone(),
+        pattern: route.pattern.clone(),
+        requests: route.requests,
+        failed: route.statuses[4],
+        p50_ms: route.latency_within_ms(500),
+        p99_ms: route.latency_within_ms(990),
+    }
+}
+
 fn news(reports: Reports) -> TrafficNews {
+    let happened = reports.records.iter().filter_map(happened).collect();
     let mut said: Vec<Said> = reports.records.into_iter().map(in_words).collect();
     if reports.missed > 0 {
         let message = format!("{} records of the front came too fast to be kept", reports.missed);
         said.push(Said { service: None, instance: None, kind: "front_missed", severity: "warning", message });
     }
     TrafficNews {
+        happened,
         in_flight: reports.in_flight.into_iter().collect(),
         stalled: reports.stalled.into_iter().collect(),
         said,
+    }
+}
+
+fn happened(record: &FrontRecord) -> Option<(ServiceId, Happened)> {
+    match record {
+        FrontRecord::Gate { service, what: GateRecord::HoldEnded { requests, refused, longest } } => {
+            Some((*service, Happened::Held { requests: *requests, refused: *refused, longest: *longest }))
+        }
+        FrontRecord::Gate { what: GateRecord::HoldBegan | GateRecord::Ejected { .. }, .. }
+        | FrontRecord::Said { .. } => None,
+        FrontRecord::Replayed(it) => Some((it.service, Happened::Replayed)),
+        FrontRecord::Lost(lost) => {
+            let request = RequestRecord {
+                time: jiff::Timestamp::now(),
+                instance: lost.instance.clone(),
+                method: lost.method.clone(),
+                path: lost.path.clone(),
+                request_id: lost.request_id.clone(),
+                reason: lost.why.name().to_owned(),
+            };
+            Some((lost.service, Happened::Unknown(request)))
+        }
     }
 }
 

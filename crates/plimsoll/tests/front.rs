@@ -118,6 +118,32 @@ fn no_safe_request_is_lost_when_the_service_is_killed() {
 }
 
 #[test]
+fn what_may_have_run_is_said_so_and_stands_in_the_incident() {
+    let (config, front) = with_front("hold");
+    let mut guard = Folder::new().start(&config);
+    guard.next("ready");
+    guard.inject("reports", "/fault/slow?delay=30s&for=60s");
+    let report = r#"{"title":"a","body":"b"}"#;
+    let client = std::thread::spawn(move || http::post(front, "/reports", report).unwrap());
+    until("the request is in flight", || {
+        guard.service("reports").traffic.is_some_and(|it| it.in_flight == 1)
+    });
+    kill(&guard);
+    let (status, body) = client.join().unwrap();
+    assert_eq!(status, 502, "{body}");
+    assert!(body.contains("may-have-run"), "{body}");
+    guard.next("incident_closed");
+    let requests = until_some("the incident knows", || guard.incident(1).requests);
+    assert_eq!(requests.unknown_count, 1);
+    assert_eq!(
+        (requests.unknown[0].method.as_str(), requests.unknown[0].path.as_str()),
+        ("POST", "/reports")
+    );
+    let text = guard.ok(&["incidents", "show", "1"]);
+    assert!(text.contains("POST /reports"), "{text}");
+}
+
+#[test]
 fn requests_wait_for_the_first_instance() {
     let (config, front) = with_front("hold");
     let _guard = Folder::new().start(&config);

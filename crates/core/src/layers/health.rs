@@ -8,7 +8,7 @@ use crate::planted::{Plant, Planted};
 use crate::units::Instant;
 
 /// While starting, the first looks come quickly, since every look late is time dark.
-const START_INTERVAL_FIRST: Duration = Duration::from_millis(20);
+const START_INTERVAL_FIRST: Duration = Duration::from_millis(10);
 const START_INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// A start probe's interval is this part of the time spent starting, so a slow boot is not pestered.
 const START_INTERVAL_PART: u32 = 20;

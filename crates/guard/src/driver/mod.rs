@@ -21,7 +21,7 @@ mod status;
 mod strays;
 mod traffic;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::pending;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -154,7 +154,9 @@ pub struct Driver {
     emptying: BTreeSet<InstanceId>,
     incidents: BTreeMap<u64, IncidentRecord>,
     /// Closed, and perhaps still waiting for evidence.
-    closing: Vec<IncidentId>,
+    closing: Vec<(IncidentId, tokio::time::Instant)>,
+    /// What became of requests a moment ago, for an incident that is not open yet.
+    happened: VecDeque<traffic::Recent>,
     watcher: Watcher,
     ledger: LedgerHandle,
     pump: PumpHandle,
@@ -204,6 +206,7 @@ impl Driver {
             emptying: BTreeSet::new(),
             incidents: BTreeMap::new(),
             closing: Vec::new(),
+            happened: VecDeque::new(),
             watcher: Watcher::new(&parts.ground.roots).map_err(DriverError::Watcher)?,
             ground: parts.ground,
             ledger: parts.ledger,

@@ -11,6 +11,10 @@ use super::Driver;
 use crate::records::{CauseRecord, EventRecord, IncidentRecord};
 use crate::tell;
 
+/// Word of an incident's requests comes no later than this after its end.
+const CLOSED_KEPT: Duration = Duration::from_secs(5);
+const CLOSED_MAX: usize = 32;
+
 impl Driver {
     pub(super) fn tell(&mut self, record: &Record) {
         let Some(seat) = self.seat_of(record.service) else { return };
@@ -131,8 +135,8 @@ impl Driver {
             it.closed = Some(time);
             it.dark_ms = Some(u64::try_from(dark.as_millis()).unwrap_or(u64::MAX));
         });
-        // Evidence may still be on its way; the incident is kept for it.
-        self.closing.push(incident);
+        // Evidence may still be on its way, and word of its requests; the incident is kept for them.
+        self.closing.push((incident, tokio::time::Instant::now()));
         self.forget_closed();
     }
 
@@ -149,10 +153,12 @@ impl Driver {
             causes: vec![cause],
             action: None,
             dark_ms: None,
+            requests: None,
             evidence: None,
         };
         self.ledger.incident(record.clone());
         self.incidents.insert(incident.0, record);
+        self.catch_up(incident, &event.service);
     }
 
     /// Remembers what was done, of the first instance that the incident is about.
@@ -177,12 +183,16 @@ impl Driver {
         }
     }
 
-    /// Closed incidents are kept only while evidence for them is still being taken.
+    /// Closed incidents are kept only while something about them may still come.
     pub(super) fn forget_closed(&mut self) {
         let busy: Vec<IncidentId> =
             self.instances.values().filter(|it| it.taking_evidence).filter_map(|it| it.incident).collect();
-        self.closing.retain(|incident| {
-            let keep = busy.contains(incident);
+        let many = self.closing.len().saturating_sub(CLOSED_MAX);
+        let mut index = 0;
+        self.closing.retain(|(incident, since)| {
+            index += 1;
+            let fresh = since.elapsed() < CLOSED_KEPT && index > many;
+            let keep = busy.contains(incident) || fresh;
             if !keep {
                 self.incidents.remove(&incident.0);
             }

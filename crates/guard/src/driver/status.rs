@@ -21,6 +21,7 @@ impl Driver {
             guard: GuardStatus { pid: std::process::id(), init_pid: None, started: self.started },
             services: self.services().into_iter().filter_map(|id| self.service_status(id)).collect(),
             degraded,
+            front: self.traffic.as_ref().map(|it| it.status()),
         }
     }
 
@@ -42,6 +43,7 @@ impl Driver {
             incident: view.incident.map(|id| id.0),
             layers: self.layers(seat, &view),
             warnings: seat.last_refusal.iter().cloned().collect(),
+            traffic: self.traffic.as_ref().and_then(|it| it.status_of(id)),
         })
     }
 

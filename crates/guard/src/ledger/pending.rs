@@ -117,6 +117,7 @@ mod tests {
             causes: Vec::new(),
             action: None,
             dark_ms: None,
+            requests: None,
             evidence,
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use plimsoll_core::units::Bytes;
 use plimsoll_guard::logs::for_terminal;
-use plimsoll_guard::records::{Evidence, ExitRecord, IncidentRecord, SampleRow};
+use plimsoll_guard::records::{Evidence, ExitRecord, IncidentRecord, RequestsRecord, SampleRow};
 use plimsoll_guard::tell::{clock, span_words};
 
 use super::incidents::dark;
@@ -44,10 +44,43 @@ pub(super) fn print(incident: &IncidentRecord, out: &mut dyn Write) -> io::Resul
         let who = cause.instance.as_deref().unwrap_or(&incident.service);
         writeln!(out, "  {}  {layer:<11}  {who}: {}", clock(cause.time), cause.message)?;
     }
+    if let Some(requests) = &incident.requests {
+        requests_of(requests, out)?;
+    }
     match &incident.evidence {
         Some(evidence) => evidence_of(evidence, out),
         None => writeln!(out, "\nNo evidence was kept."),
     }
+}
+
+/// What users noticed, as far as the front carried their requests.
+fn requests_of(requests: &RequestsRecord, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(out, "\nRequests")?;
+    if requests.held > 0 {
+        let longest = span_words(Duration::from_millis(requests.longest_hold_ms));
+        write!(out, "  {} held, {longest} at the longest", requests.held)?;
+        let refused = requests.refused;
+        writeln!(
+            out,
+            "{}",
+            if refused > 0 { format!("; {refused} refused in the end") } else { String::new() }
+        )?;
+    }
+    if requests.replayed > 0 {
+        writeln!(out, "  {} sent again", requests.replayed)?;
+    }
+    if requests.unknown_count > 0 {
+        writeln!(
+            out,
+            "  {} may have been carried out, and their clients were told so",
+            requests.unknown_count
+        )?;
+        for it in requests.unknown.iter().take(LOG_LINES) {
+            let (method, path, id) = (&it.method, for_terminal(&it.path), for_terminal(&it.request_id));
+            writeln!(out, "    {}  {method} {path}  request {id}  {}", clock(it.time), it.reason)?;
+        }
+    }
+    Ok(())
 }
 
 fn evidence_of(evidence: &Evidence, out: &mut dyn Write) -> io::Result<()> {

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use plimsoll_core::units::Bytes;
-use plimsoll_guard::records::{InstanceStatus, LayerStatus, ServiceStatus, Status};
+use plimsoll_guard::records::{
+    CertificateStatus, InstanceStatus, LayerStatus, ServiceStatus, Status, TrafficStatus,
+};
 use plimsoll_guard::tell::span_words;
 
 use super::reach::{self, ReachError};
@@ -37,6 +39,13 @@ fn print(status: &Status, out: &mut dyn Write) -> std::io::Result<()> {
     writeln!(out, "plimsoll {}, guard pid {}, up {up}", status.version, status.guard.pid)?;
     for problem in &status.degraded {
         writeln!(out, "!! {problem}")?;
+    }
+    if let Some(front) = &status.front {
+        let connections = front.connections;
+        writeln!(out, "front on {}, {connections} connections", front.listeners.join(" and "))?;
+        for certificate in &front.certificates {
+            writeln!(out, "{}", certificate_line(certificate))?;
+        }
     }
     writeln!(out)?;
     let mut table = Table::new(&[
@@ -123,6 +132,9 @@ fn details(service: &ServiceStatus, out: &mut dyn Write) -> std::io::Result<()> 
     for warning in &service.warnings {
         writeln!(out, "  !  {warning}")?;
     }
+    if let Some(traffic) = &service.traffic {
+        writeln!(out, "  {}", traffic_line(traffic))?;
+    }
     for layer in &service.layers {
         writeln!(out, "  {}", layer_line(layer))?;
         for note in layer.notes.iter().filter(|note| note.starts_with("line refused")) {
@@ -130,6 +142,25 @@ fn details(service: &ServiceStatus, out: &mut dyn Write) -> std::io::Result<()> 
         }
     }
     Ok(())
+}
+
+/// `certificate example.org (acme): 61 days left`
+fn certificate_line(certificate: &CertificateStatus) -> String {
+    let left =
+        certificate.days_left.map_or_else(|| "none yet".to_owned(), |days| format!("{days} days left"));
+    let problem = certificate.problem.as_ref().map(|it| format!("; {it}")).unwrap_or_default();
+    let mark = if certificate.problem.is_some() { "!! " } else { "" };
+    format!("{mark}certificate {} ({}): {left}{problem}", certificate.names.join(", "), certificate.source)
+}
+
+/// `requests     1467  in flight 4, held 0 (of 57 ever, 187 ms at the longest), replayed 2, refused 0`
+fn traffic_line(traffic: &TrafficStatus) -> String {
+    let longest = span_words(std::time::Duration::from_millis(traffic.longest_hold_ms));
+    let TrafficStatus { requests, in_flight, held, held_ever, replayed, refused, .. } = traffic;
+    format!(
+        "{:<12} {requests:>8}  in flight {in_flight}, held {held} ({held_ever} ever, {longest} at the longest), sent again {replayed}, refused {refused}",
+        "requests"
+    )
 }
 
 /// `hard_wall     512 MiB  by cgroup-v2`; what it cannot do, `check` says.
