@@ -7,6 +7,8 @@ use std::time::Duration;
 use plimsoll_core::ServiceId;
 use plimsoll_core::gate::GateConfig;
 
+use crate::tls::CertificateConfig;
+
 /// Client to first byte of a head, or between two requests on one connection.
 pub const IDLE_DEFAULT: Duration = Duration::from_mins(1);
 /// From the first byte of a head to its last.
@@ -199,6 +201,8 @@ pub struct FrontConfig {
     /// Who begins each connection with a PROXY header.
     pub proxy_protocol: Vec<Network>,
     pub access_log: Option<AccessLogConfig>,
+    /// For listeners with TLS.
+    pub certificate: Option<CertificateConfig>,
     /// Plain HTTP answers with a redirect to HTTPS, beside ACME.
     pub redirect: bool,
     pub hsts: Option<Hsts>,

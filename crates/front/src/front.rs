@@ -21,7 +21,7 @@ use crate::reports::Reports;
 use crate::setup::Setup;
 use crate::shared::Shared;
 use crate::stats::{RouteStats, Stats};
-use crate::tls::Tls;
+use crate::tls::{CertificateReport, Chores, Keeper, KeeperError, Reloader, Tls};
 use crate::worker::{self, Orders};
 
 /// Connections that wait to be accepted, also while the guard is away for a moment.
@@ -34,6 +34,8 @@ pub enum FrontError {
     Listen { address: SocketAddr, source: io::Error },
     #[error("front: cannot write the access log {path}: {source}")]
     AccessLog { path: std::path::PathBuf, source: io::Error },
+    #[error("front: {0}")]
+    Certificate(#[from] KeeperError),
     #[error("front: cannot start a thread: {0}")]
     Thread(io::Error),
 }
@@ -62,13 +64,18 @@ pub struct Front {
     ended: Arc<Ended>,
     config: Mutex<FrontConfig>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    tls: Option<Tls>,
+    /// What certificates there are, and how to have them looked at anew.
+    kept: Option<(Tls, Reloader)>,
 }
 
 impl Front {
-    /// Listens, and answers from then on; what finds no instance is held or refused as its service stands. `tls` is
-    /// what listeners with TLS shake hands with.
-    pub fn start(config: &FrontConfig, tls: Option<Tls>) -> Result<Self, FrontError> {
+    /// Listens, and answers from then on; what finds no instance is held or refused as its service stands.
+    pub fn start(config: &FrontConfig) -> Result<Self, FrontError> {
+        let keeper = config.certificate.as_ref().map(Keeper::open).transpose()?;
+        let (kept, mut chores) = match keeper {
+            Some(Keeper { tls, reloader, chores }) => (Some((tls, reloader)), Some(chores)),
+            None => (None, None),
+        };
         let listeners = bind_all(&config.listeners, &Orders::default())?;
         let shared = Arc::new(Shared::new(config.gate, Setup::of(config)));
         shared.configure(config.gate, &config.services);
@@ -86,22 +93,27 @@ impl Front {
             ended: Arc::new(Ended::default()),
             config: Mutex::new(config.clone()),
             threads: Mutex::new(Vec::new()),
-            tls,
+            kept,
         };
         for index in 0..workers(config.workers) {
-            front.start_worker(index, following.clone())?;
+            front.start_worker(index, following.clone(), chores.take())?;
         }
         Ok(front)
     }
 
-    fn start_worker(&mut self, index: usize, orders: watch::Receiver<Orders>) -> Result<(), FrontError> {
+    fn start_worker(
+        &mut self,
+        index: usize,
+        orders: watch::Receiver<Orders>,
+        chores: Option<Chores>,
+    ) -> Result<(), FrontError> {
         let stats = Arc::new(Mutex::new(Stats::default()));
         self.stats.push(Arc::clone(&stats));
         let (shared, log, ended) = (Arc::clone(&self.shared), Arc::clone(&self.log), Arc::clone(&self.ended));
-        let tls = self.tls.clone();
+        let tls = self.kept.as_ref().map(|(tls, _)| tls.clone());
         let run = move || {
             let local = Local::new(Arc::clone(&shared), tls, stats, log, ended);
-            if let Err(error) = worker::run(local, orders, index == 0) {
+            if let Err(error) = worker::run(local, orders, index == 0, chores) {
                 shared.reporter.say(
                     "front_thread_failed",
                     "page",
@@ -124,6 +136,9 @@ impl Front {
             *self.log.write().unwrap_or_else(PoisonError::into_inner) = open_log(&config)?;
         } else if let Some(log) = &*self.log.read().unwrap_or_else(PoisonError::into_inner) {
             log.reopen();
+        }
+        if let Some((_, reloader)) = &self.kept {
+            reloader.reload();
         }
         self.shared.configure(config.gate, &config.services);
         self.shared.change_setup(Setup::of(&config));
@@ -201,6 +216,11 @@ impl Front {
             ended_write: ended(4),
             log_lines_lost: log.as_ref().map_or(0, AccessLog::lost),
         }
+    }
+
+    /// The certificates that are served, and what is wrong with them.
+    pub fn certificates(&self) -> Vec<CertificateReport> {
+        self.kept.as_ref().map_or_else(Vec::new, |(tls, _)| tls.certificates.report())
     }
 
     /// Accepts nothing more; requests under way finish.

@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, LocalSet};
 use crate::config::ListenerConfig;
 use crate::connection;
 use crate::local::Local;
+use crate::tls::{Chores, Severity, TlsEvent};
 
 /// Connections are looked at, and the coarse clock set, this often while there are any.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -33,18 +34,41 @@ pub(crate) struct Orders {
 }
 
 /// The body of a thread. `first`: it keeps the gate's deadlines for all.
-pub(crate) fn run(local: Local, orders: watch::Receiver<Orders>, first: bool) -> io::Result<()> {
+pub(crate) fn run(
+    local: Local,
+    orders: watch::Receiver<Orders>,
+    first: bool,
+    chores: Option<Chores>,
+) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async move {
         let local = Rc::new(local);
         if first {
             tokio::task::spawn_local(keep_deadlines(Rc::clone(&local)));
         }
+        if let Some(Chores { task, mut news }) = chores {
+            tokio::task::spawn_local(task);
+            let local = Rc::clone(&local);
+            tokio::task::spawn_local(async move {
+                while let Some(TlsEvent { severity, kind, message }) = news.recv().await {
+                    local.shared.reporter.say(kind.name(), worth(severity), message);
+                }
+            });
+        }
         tokio::task::spawn_local(look_around(Rc::clone(&local)));
         tokio::task::spawn_local(drop_withdrawn(Rc::clone(&local)));
         follow(&local, orders).await;
     });
     Ok(())
+}
+
+/// A certificate that fails or is about to end needs a person.
+const fn worth(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "page",
+    }
 }
 
 /// Listens where it is told to, until it is told to close.

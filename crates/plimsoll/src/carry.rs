@@ -1,19 +1,22 @@
 //! Puts the front to work for the guard: the configuration turned into the front's, and each told what the other says.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_core::gate::{GateConfig, GateRecord, IN_FLIGHT_MAX_DEFAULT, Why};
 use plimsoll_core::{InstanceId, ServiceId};
+use plimsoll_front::acme::{self, ChallengeKinds, Directory, Intervals};
 use plimsoll_front::config::{
-    FrontConfig, Limits, ListenerConfig, Protocol, ReplayPolicy, RouteConfig, ServedConfig,
+    FrontConfig, Hsts, Limits, ListenerConfig, Protocol, ReplayPolicy, RouteConfig, ServedConfig,
 };
+use plimsoll_front::tls::{CertificateConfig, CertificateReport, FilePair};
 use plimsoll_front::{Endpoint as FrontEndpoint, Front, FrontRecord, LostRequest, Reports, RouteStats, span};
 use plimsoll_guard::Endpoint;
-use plimsoll_guard::records::{FrontStatus, RequestRecord, RouteStatus, TrafficStatus};
+use plimsoll_guard::records::{CertificateStatus, FrontStatus, RequestRecord, RouteStatus, TrafficStatus};
 use plimsoll_guard::traffic::{Happened, News, Said, Traffic, TrafficNews};
 
-use crate::config::{Config, Front as FrontTable};
+use crate::config::{Config, Front as FrontTable, Tls};
 
 /// Descriptors that clients may not take: the guard's own work needs them.
 const DESCRIPTORS_RESERVED: u64 = 512;
@@ -23,7 +26,7 @@ const ROUTES_SHOWN: usize = 20;
 const CONNECTIONS_MIN: u32 = 64;
 
 /// What the front is started with; `None` where the configuration has no `[front]`.
-pub(crate) fn config(config: &Config, descriptors: Option<u64>) -> Option<FrontConfig> {
+pub(crate) fn config(config: &Config, state: &Path, descriptors: Option<u64>) -> Option<FrontConfig> {
     let table = config.front.as_ref()?;
     let id = |name: &str| {
         let index = config.services.iter().position(|it| it.name == name)?;
@@ -49,12 +52,38 @@ pub(crate) fn config(config: &Config, descriptors: Option<u64>) -> Option<FrontC
         limits: Limits { connections: connections(descriptors), ..Limits::default() },
         services: config.services.iter().filter_map(served).collect(),
         routes: routes(table, config, id),
+        certificate: table.tls.as_ref().map(|tls| certificate(tls, table, state)),
+        redirect: table.redirect,
+        hsts: table.hsts.map(|max_age| Hsts { max_age }),
         ..FrontConfig::default()
     })
 }
 
 fn listeners(table: &FrontTable) -> Vec<ListenerConfig> {
-    table.http.map(|address| ListenerConfig { address, tls: false }).into_iter().collect()
+    let plain = table.http.map(|address| ListenerConfig { address, tls: false });
+    let tls = table.https.map(|address| ListenerConfig { address, tls: true });
+    plain.into_iter().chain(tls).collect()
+}
+
+fn certificate(tls: &Tls, table: &FrontTable, state: &Path) -> CertificateConfig {
+    match tls {
+        Tls::Files { certificate, key } => {
+            CertificateConfig::Files(FilePair { certificate: certificate.clone(), key: key.clone() })
+        }
+        Tls::Acme { domains, email, directory, roots, staging_first } => {
+            CertificateConfig::Acme(Box::new(acme::Config {
+                domains: domains.clone(),
+                email: Some(email.clone()),
+                directory: directory.clone(),
+                rehearsal: staging_first.then_some(Directory::LetsEncryptStaging),
+                roots: roots.clone(),
+                profile: None,
+                kinds: ChallengeKinds { http_01: table.http.is_some(), tls_alpn_01: table.https.is_some() },
+                state: state.to_owned(),
+                intervals: Intervals::default(),
+            }))
+        }
+    }
 }
 
 /// The written ones; with none and one service, everything goes there.
@@ -130,7 +159,7 @@ impl Traffic for Carrier {
         FrontStatus {
             listeners: self.front.addresses().into_iter().map(url).collect(),
             connections: self.front.counts().connections,
-            certificates: Vec::new(),
+            certificates: self.front.certificates().into_iter().map(certificate_status).collect(),
         }
     }
 
@@ -156,6 +185,15 @@ impl Traffic for Carrier {
     fn close(&self) {
         self.front.close();
         self.front.join();
+    }
+}
+
+fn certificate_status(report: CertificateReport) -> CertificateStatus {
+    CertificateStatus {
+        days_left: report.days_left(jiff::Timestamp::now().as_second()),
+        names: report.names,
+        source: report.source.name().to_owned(),
+        problem: report.problem,
     }
 }
 

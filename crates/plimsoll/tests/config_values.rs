@@ -5,9 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
-use plimsoll::config::{
-    Check, Config, Host, NOT_YET, RuntimeChoice, TLS_NOT_YET, runtime as runtime_of, size_text,
-};
+use plimsoll::config::{Check, Config, Host, NOT_YET, RuntimeChoice, runtime as runtime_of, size_text};
 use plimsoll_core::layers::soft_limit::Runtime;
 use plimsoll_core::units::Bytes;
 use plimsoll_core::{Handover, ServiceConfig};
@@ -154,7 +152,7 @@ fn every_key_of_the_contract_is_taken() {
     assert_eq!((&worker.check, worker.has_address()), (&Check::Command(vec!["./check".into()]), false));
     assert_eq!(config.admin.socket.as_deref(), Some(Path::new("/srv/app/plimsoll.sock")));
     assert_eq!(config.sweeps[0].over, Some(Bytes::mib(300)));
-    assert_eq!(config.not_yet, [NOT_YET.as_slice(), &[TLS_NOT_YET]].concat());
+    assert_eq!(config.not_yet, NOT_YET);
 }
 
 #[test]

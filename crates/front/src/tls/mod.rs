@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod expiry;
 mod files;
+mod keeper;
 mod names;
 
 pub use acceptor::{Accepted, Acceptor, Alpn};
@@ -21,7 +22,10 @@ pub use event::{EVENTS_MAX, Events, Kind, Severity, TlsEvent};
 pub use expiry::{Stage, days_left};
 pub use files::{FilePair, Files, FilesError, POLL_EVERY, Reloader};
 
+pub use keeper::{CertificateConfig, KeeperError};
+
 pub(crate) use expiry::stage;
+pub(crate) use keeper::{Chores, Keeper};
 pub(crate) use names::normal;
 
 /// What the front shakes hands with. Cheap to clone; one for all threads.

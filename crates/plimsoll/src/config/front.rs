@@ -7,6 +7,8 @@ use std::time::Duration;
 use plimsoll_core::units::Bytes;
 use toml::Spanned;
 
+use plimsoll_front::acme::Directory;
+
 use super::model::{Front, Route, Tls};
 use super::section::Section;
 use super::service::address;
@@ -30,7 +32,8 @@ fn read(section: &Section<'_>, folder: &Path, services: &[&str]) -> Read {
     let hold_wait = section.duration("hold_wait", "30s");
     let hold_requests = section.small("hold_requests", 0..=1_000_000);
     let hold_bytes = section.size("hold_bytes", "64MiB");
-    let tls = section.section("tls").and_then(|tls| tls.read(|tls| read_tls(tls, folder)));
+    let tls = section.section("tls").map(|tls| tls.read(|tls| read_tls(tls, folder)));
+    let (tls, redirect, hsts) = tls.map_or((None, None, None), |read| (read.tls, read.redirect, read.hsts));
     let routes = section.sections("route");
     let routes =
         routes.into_iter().filter_map(|route| route.read(|route| read_route(route, services))).collect();
@@ -46,15 +49,32 @@ fn read(section: &Section<'_>, folder: &Path, services: &[&str]) -> Read {
         hold_requests: hold_requests.unwrap_or(HOLD_REQUESTS_DEFAULT),
         hold_bytes: hold_bytes.map_or(HOLD_BYTES_DEFAULT, Spanned::into_inner),
         tls,
+        // With both, whoever asks in the clear is sent to where nobody listens in.
+        redirect: redirect.unwrap_or(true) && https.is_some(),
+        hsts,
         routes,
     };
     (front, http.into_iter().chain(https).collect())
 }
 
-fn read_tls(section: &Section<'_>, folder: &Path) -> Option<Tls> {
+struct TlsTable {
+    tls: Option<Tls>,
+    redirect: Option<bool>,
+    hsts: Option<Duration>,
+}
+
+fn read_tls(section: &Section<'_>, folder: &Path) -> TlsTable {
+    TlsTable {
+        redirect: section.flag("redirect").map(Spanned::into_inner),
+        hsts: section.positive_duration("hsts", "180d").map(Spanned::into_inner),
+        tls: read_certificate(section, folder),
+    }
+}
+
+fn read_certificate(section: &Section<'_>, folder: &Path) -> Option<Tls> {
     let certificate = section.text("certificate", "tls/fullchain.pem");
     let key = section.text("key", "tls/privkey.pem");
-    let acme = section.section("acme").map(|acme| acme.read(read_acme));
+    let acme = section.section("acme").map(|acme| acme.read(|acme| read_acme(acme, folder)));
     let hint =
         "write certificate and key, or acme = { domains = [\"example.org\"], email = \"ops@example.org\" }";
     match (certificate, key, acme) {
@@ -74,7 +94,7 @@ fn read_tls(section: &Section<'_>, folder: &Path) -> Option<Tls> {
     }
 }
 
-fn read_acme(section: &Section<'_>) -> Option<Tls> {
+fn read_acme(section: &Section<'_>, folder: &Path) -> Option<Tls> {
     let domains = section.list("domains", "[\"example.org\"]");
     let email = section.text("email", "ops@example.org");
     let directory = section.text("directory", "letsencrypt");
@@ -84,10 +104,23 @@ fn read_acme(section: &Section<'_>) -> Option<Tls> {
     if email.is_none() && !section.has("email") {
         section.error(section.span.clone(), "acme has no email", "write email = \"ops@example.org\"");
     }
+    let roots = section.text("roots", "ca.pem");
+    let staging_first = section.flag("staging_first");
+    let directory = match directory {
+        None => Directory::LetsEncrypt,
+        Some(written) => Directory::parse(written.get_ref())
+            .map_err(|error| {
+                let hint = "write \"letsencrypt\", \"letsencrypt-staging\" or an https:// address";
+                section.error(written.span(), error.to_string(), hint);
+            })
+            .ok()?,
+    };
     Some(Tls::Acme {
         domains: domains?.into_inner().into_iter().map(Spanned::into_inner).collect(),
         email: email?.into_inner(),
-        directory: directory.map_or_else(|| "letsencrypt".to_owned(), Spanned::into_inner),
+        directory,
+        roots: roots.map(|roots| folder.join(roots.into_inner())),
+        staging_first: staging_first.is_some_and(Spanned::into_inner),
     })
 }
 

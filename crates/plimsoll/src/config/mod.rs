@@ -51,8 +51,6 @@ pub const FILE_DEFAULT: &str = "plimsoll.toml";
 
 /// Tables that are understood and checked, and that this version does not carry out yet. `check` says so.
 pub const NOT_YET: [&str; 3] = ["vault", "alerts", "docker"];
-/// The same for the front's own TLS: handshakes and certificates are there, and nothing starts them yet.
-pub const TLS_NOT_YET: &str = "front.tls";
 
 /// No configuration is longer; whatever is, is the wrong file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -137,10 +135,7 @@ fn read_root(root: &Section<'_>, log: &Log, around: Around<'_>) -> Config {
     let own = front_addresses.unwrap_or_default().into_iter().map(|address| ("front", address));
     let own = own.chain(admin_address.map(|address| ("admin", address)));
     listeners::check(log, &services, own);
-    let mut not_yet: Vec<&'static str> = NOT_YET.into_iter().filter(|key| root.has(key)).collect();
-    if front.as_ref().is_some_and(|front| front.https.is_some() || front.tls.is_some()) {
-        not_yet.push(TLS_NOT_YET);
-    }
+    let not_yet = NOT_YET.into_iter().filter(|key| root.has(key)).collect();
     Config {
         source: None,
         folder: around.folder.to_owned(),

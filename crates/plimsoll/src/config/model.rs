@@ -8,6 +8,7 @@ use std::time::Duration;
 use plimsoll_core::layers::soft_limit::Runtime;
 use plimsoll_core::units::Bytes;
 use plimsoll_core::{DescriptorConfig, HealthConfig, MemoryConfig, RecoveryConfig, ServiceConfig};
+use plimsoll_front::acme::Directory;
 
 use super::secret::SecretRef;
 
@@ -210,13 +211,27 @@ pub struct Front {
     pub hold_requests: u32,
     pub hold_bytes: Bytes,
     pub tls: Option<Tls>,
+    /// Plain HTTP is answered with a redirect to HTTPS.
+    pub redirect: bool,
+    /// `max-age` of `Strict-Transport-Security`.
+    pub hsts: Option<Duration>,
     pub routes: Vec<Route>,
 }
 
 #[derive(Clone, Debug)]
 pub enum Tls {
-    Files { certificate: PathBuf, key: PathBuf },
-    Acme { domains: Vec<String>, email: String, directory: String },
+    Files {
+        certificate: PathBuf,
+        key: PathBuf,
+    },
+    Acme {
+        domains: Vec<String>,
+        email: String,
+        directory: Directory,
+        /// PEM with roots of a private authority.
+        roots: Option<PathBuf>,
+        staging_first: bool,
+    },
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! `plimsoll run`: guard until told to end.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use plimsoll_guard::{Guard, GuardError, Hooks, Settings, tell};
 
 use crate::carry::{self, Carrier};
 use crate::cli::{Exit, Global, LogStyle, Run};
-use crate::config::{Config, ConfigErrors, Host, TLS_NOT_YET, Warning, file_or_default};
+use crate::config::{Config, ConfigErrors, Host, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
 
 /// Lines that wait for a slow terminal; past that they are counted.
@@ -61,6 +61,7 @@ fn front_exit(error: &FrontError) -> Exit {
         FrontError::Listen { source, .. } | FrontError::AccessLog { source, .. } => {
             if source.kind() == io::ErrorKind::PermissionDenied { Exit::NotPermitted } else { Exit::Usage }
         }
+        FrontError::Certificate(_) => Exit::Usage,
         FrontError::Thread(_) => Exit::Internal,
     }
 }
@@ -71,11 +72,11 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
     for warning in &warnings {
         let _ = writeln!(io::stderr(), "{warning}");
     }
-    let socket = settings.socket.clone();
+    let (socket, state) = (settings.socket.clone(), settings.state_dir.clone());
     let style = args.log;
     let (mut printer, rest) = Printer::start();
     let guard = Guard::prepare(settings)?;
-    let traffic = carrier(&config)?;
+    let traffic = carrier(&config, &state)?;
     for line in guard.degraded() {
         let _ = writeln!(io::stderr(), "plimsoll: {line}");
     }
@@ -93,15 +94,13 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
 }
 
 /// The front, where one is configured. It listens from here on, and holds until there is an instance.
-fn carrier(config: &Config) -> Result<Option<Box<dyn Traffic>>, RunError> {
+fn carrier(config: &Config, state: &Path) -> Result<Option<Box<dyn Traffic>>, RunError> {
     let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
-    let Some(front) = carry::config(config, descriptors) else { return Ok(None) };
-    if config.not_yet.contains(&TLS_NOT_YET) {
-        let _ = writeln!(io::stderr(), "plimsoll: [front] https and tls are checked and not carried out yet");
-    }
-    let started = Front::start(&front, None)?;
-    for (address, _) in started.addresses() {
-        let _ = writeln!(io::stderr(), "plimsoll: front on http://{address}");
+    let Some(front) = carry::config(config, state, descriptors) else { return Ok(None) };
+    let started = Front::start(&front)?;
+    for (address, tls) in started.addresses() {
+        let scheme = if tls { "https" } else { "http" };
+        let _ = writeln!(io::stderr(), "plimsoll: front on {scheme}://{address}");
     }
     Ok(Some(Box::new(Carrier::new(started, &front))))
 }
