@@ -72,6 +72,8 @@ async fn serve(
             Ok(Err(_)) | Err(_) => return,
         }
     }
+    let most = setup.limits.connections_per_client;
+    let Some(_of_client) = local.shared.count_client(peer.ip().to_canonical(), most) else { return };
     let client = Client::new(peer, trusted, tls);
     if !tls {
         let line = Line { client, meter, http2: false, sni: None };
