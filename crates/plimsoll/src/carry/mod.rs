@@ -150,6 +150,7 @@ fn route_status(route: &RouteStats) -> RouteStatus {
         method: route.method.clone(),
         pattern: route.pattern.clone(),
         requests: route.requests,
+        in_flight: route.in_flight,
         failed: route.statuses[4],
         p50_ms: route.latency_within_ms(500),
         p99_ms: route.latency_within_ms(990),
