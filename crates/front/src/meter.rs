@@ -55,9 +55,6 @@ pub(crate) enum Overdue {
     Write,
 }
 
-/// A body may be slow for this long before its rate counts.
-const RATE_AFTER: Millis = 10_000;
-
 impl Meter {
     pub(crate) fn new(now: Arc<AtomicU32>) -> Self {
         let since = now.load(Relaxed);
@@ -148,9 +145,9 @@ impl Meter {
             if over(since, limits.body_idle) {
                 return Some(Overdue::Body);
             }
-            let span = passed(self.body_since.load(Relaxed));
-            let wanted = limits.body_rate_min * span / 1000;
-            let slow = span >= u64::from(RATE_AFTER) && self.body_bytes.load(Relaxed) < wanted;
+            let since = self.body_since.load(Relaxed);
+            let wanted = limits.body_rate_min * passed(since) / 1000;
+            let slow = over(since, limits.body_rate_after) && self.body_bytes.load(Relaxed) < wanted;
             return slow.then_some(Overdue::BodySlow);
         }
         None
