@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use plimsoll_core::gate::Outcome;
 
+use crate::headers;
 use crate::meter::Meter;
 use crate::pool::Parked;
 use crate::shared::Lease;
@@ -24,6 +25,30 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[error("body larger than {limit_bytes} bytes")]
 pub(crate) struct TooLarge {
     limit_bytes: u64,
+}
+
+/// How far an upload has come, for the one who waits for the answer to it.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    frames: AtomicU32,
+    too_large: AtomicBool,
+    broken: AtomicBool,
+}
+
+impl Progress {
+    /// Changes while it comes.
+    pub(crate) fn frames(&self) -> u32 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
+    }
+
+    /// Its client broke it off or its framing is none: whatever failed after it, the service is not to blame.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
 }
 
 /// What is sent to a service.
@@ -50,7 +75,7 @@ pub(crate) struct Upload {
     meter: Arc<Meter>,
     left_bytes: u64,
     limit_bytes: u64,
-    too_large: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 impl Upload {
@@ -58,10 +83,10 @@ impl Upload {
         incoming: Incoming,
         meter: Arc<Meter>,
         limit_bytes: u64,
-        too_large: Arc<AtomicBool>,
+        progress: Arc<Progress>,
     ) -> Self {
         meter.body_began();
-        Self { incoming, meter, left_bytes: limit_bytes, limit_bytes, too_large }
+        Self { incoming, meter, left_bytes: limit_bytes, limit_bytes, progress }
     }
 }
 
@@ -105,14 +130,19 @@ impl Upload {
             self.meter.body_wanted();
             return Poll::Pending;
         };
-        let Some(frame) = frame.transpose()? else {
+        self.progress.frames.fetch_add(1, Ordering::Relaxed);
+        let frame = frame.transpose().inspect_err(|_| self.progress.broken.store(true, Ordering::Relaxed));
+        let Some(mut frame) = frame? else {
             self.meter.body_came(0);
             return Poll::Ready(None);
         };
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::trailers(trailers);
+        }
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         self.meter.body_came(bytes);
         let Some(left) = self.left_bytes.checked_sub(bytes as u64) else {
-            self.too_large.store(true, Ordering::Relaxed);
+            self.progress.too_large.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(TooLarge { limit_bytes: self.limit_bytes }.into())));
         };
         self.left_bytes = left;
@@ -195,10 +225,13 @@ impl Carried {
         if self.lease.is_none() && self.parked.is_none() {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        match &frame {
+        let mut frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &mut frame {
             None => self.served(),
-            Some(Ok(_)) => {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::trailers(trailers);
+                }
                 if self.incoming.is_end_stream() {
                     self.served();
                 }

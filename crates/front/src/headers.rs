@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{
-    CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Version};
 
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -34,9 +34,19 @@ pub(crate) struct Client {
     pub(crate) tls: bool,
 }
 
-/// The protocol that a request wants to change to.
-pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    names_token(headers, "upgrade").then(|| headers.get(UPGRADE).cloned()).flatten()
+/// The protocol that a request wants to change to, where it is one that passes through.
+pub(crate) fn upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 || !names_token(headers, "upgrade") {
+        return None;
+    }
+    headers.get(UPGRADE).filter(|it| passes_through(it.as_bytes())).cloned()
+}
+
+/// One protocol, and no other HTTP: what a client would ask by that, nobody here would have looked at.
+fn passes_through(protocol: &[u8]) -> bool {
+    let begins =
+        |with: &str| protocol.get(..with.len()).is_some_and(|it| it.eq_ignore_ascii_case(with.as_bytes()));
+    !protocol.contains(&b',') && !["h2", "http", "tls"].into_iter().any(begins)
 }
 
 fn names_token(headers: &HeaderMap, token: &str) -> bool {
@@ -54,7 +64,7 @@ fn strip(headers: &mut HeaderMap) {
             .flat_map(|it| it.split(','))
             .filter_map(|it| it.trim().parse().ok())
             // Nobody may talk us out of these.
-            .filter(|it| *it != HOST && *it != http::header::CONTENT_LENGTH)
+            .filter(|it| *it != HOST && *it != CONTENT_LENGTH)
             .collect();
         for name in named {
             headers.remove(name);
@@ -67,21 +77,26 @@ fn strip(headers: &mut HeaderMap) {
 }
 
 /// Makes a client's headers fit to be sent on.
-pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &str, number: &AtomicU64) {
+pub(crate) fn to_service(
+    headers: &mut HeaderMap,
+    client: &Client,
+    host: &str,
+    upgrade: Option<&HeaderValue>,
+    number: &AtomicU64,
+) {
     let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let upgrade = upgrade(headers);
     strip(headers);
     for name in [PROXY_AUTHORIZATION, PROXY, EXPECT, HTTP2_SETTINGS] {
         headers.remove(name);
     }
     if !trailers {
         headers.remove(TE);
-        headers.remove(TRAILER);
     }
     drop_underscored(headers);
+    join_cookies(headers);
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol);
+        headers.insert(UPGRADE, protocol.clone());
     }
     say_who(headers, client, host);
     let known = headers.get(REQUEST_ID).is_some_and(is_request_id);
@@ -98,6 +113,44 @@ fn drop_underscored(headers: &mut HeaderMap) {
         for name in bad {
             headers.remove(name);
         }
+    }
+}
+
+/// HTTP/2 lets a client cut its cookies into pieces; HTTP/1.1 knows one header of them (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_some() {
+        let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+            headers.insert(COOKIE, joined);
+        }
+    }
+}
+
+/// Makes trailers fit to be passed on, either way: nothing in them may speak for the message or for its sender, since
+/// some put them among its headers. What frames a message is left out by hyper.
+pub(crate) fn trailers(trailers: &mut HeaderMap) {
+    strip(trailers);
+    drop_underscored(trailers);
+    for name in [
+        HOST,
+        CONTENT_LENGTH,
+        TE,
+        TRAILER,
+        EXPECT,
+        COOKIE,
+        AUTHORIZATION,
+        PROXY_AUTHORIZATION,
+        PROXY,
+        FORWARDED,
+        FORWARDED_FOR,
+        FORWARDED_PROTO,
+        FORWARDED_HOST,
+        FORWARDED_PORT,
+        REAL_IP,
+        REQUEST_ID,
+        IDEMPOTENCY_KEY,
+    ] {
+        trailers.remove(name);
     }
 }
 
@@ -186,7 +239,8 @@ mod tests {
             headers.append(name, value.parse().expect("a value"));
         }
         let client = Client { peer: "192.0.2.7:999".parse().expect("an address"), trusted, tls: true };
-        to_service(&mut headers, &client, "example.org", &AtomicU64::new(1));
+        let upgrade = upgrade(&headers, Version::HTTP_11);
+        to_service(&mut headers, &client, "example.org", upgrade.as_ref(), &AtomicU64::new(1));
         headers
     }
 
@@ -242,6 +296,20 @@ mod tests {
         assert_eq!(headers["upgrade"], "websocket");
         let headers = sent(false, &[("upgrade", "websocket")]);
         assert!(headers.get("upgrade").is_none());
+    }
+
+    #[test]
+    fn no_other_http_is_changed_to() {
+        for protocol in ["h2c", "HTTP/2.0", "TLS/1.0", "websocket, h2c"] {
+            let headers = sent(false, &[("connection", "upgrade"), ("upgrade", protocol)]);
+            assert!(headers.get("upgrade").is_none(), "{protocol}");
+        }
+    }
+
+    #[test]
+    fn cookies_in_pieces_are_put_together() {
+        let headers = sent(false, &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -11,13 +10,14 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
+use hyper::client::conn::TrySendError;
 use hyper::upgrade::OnUpgrade;
 use plimsoll_core::gate::{Back, Outcome, Plea, Reach, Ruling, Why};
 use plimsoll_core::units::Bytes as Size;
 use plimsoll_core::{InstanceId, ServiceId};
 
 use crate::answer::{Answer, wants_html};
-use crate::body::{Carried, RequestBody, ResponseBody, Upload};
+use crate::body::{Carried, Progress, RequestBody, ResponseBody, Upload};
 use crate::check;
 use crate::config::ReplayPolicy;
 use crate::headers::{self, IDEMPOTENCY_KEY, REQUEST_ID};
@@ -69,13 +69,13 @@ async fn travel(
     }
     let destination = setup.routes.find(&host, request.uri().path()).ok_or_else(Answer::no_route)?;
     trace.service = Some(destination.service);
-    let upgrade = headers::upgrade(request.headers()).filter(|_| !line.http2);
+    let upgrade = headers::upgrade(request.headers(), request.version());
     let upgrading = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
     let intake = Intake::take(incoming, line, &setup, trace).await?;
-    make_fit(&mut parts, line, local, &host);
-    let asked =
-        Asked { local, setup: &setup, destination, parts, upgrade, too_large: Arc::clone(&intake.too_large) };
+    make_fit(&mut parts, line, local, &host, upgrade.as_ref());
+    let progress = Arc::clone(&intake.progress);
+    let asked = Asked { local, setup: &setup, destination, parts, upgrade, progress };
     asked.go(intake.body, upgrading, trace).await.map(|response| secured(response, line, &setup))
 }
 
@@ -136,8 +136,8 @@ fn secured(mut response: Response<ResponseBody>, line: &Line, setup: &Setup) -> 
 }
 
 /// The head as the service gets it.
-fn make_fit(parts: &mut Parts, line: &Line, local: &Local, host: &str) {
-    headers::to_service(&mut parts.headers, &line.client, host, &local.shared.request_numbers);
+fn make_fit(parts: &mut Parts, line: &Line, local: &Local, host: &str, upgrade: Option<&HeaderValue>) {
+    headers::to_service(&mut parts.headers, &line.client, host, upgrade, &local.shared.request_numbers);
     if let Ok(host) = HeaderValue::from_str(host) {
         parts.headers.insert(HOST, host);
     }
@@ -151,15 +151,15 @@ fn make_fit(parts: &mut Parts, line: &Line, local: &Local, host: &str) {
 /// A request's body as it was taken in.
 struct Intake {
     body: RequestBody,
-    too_large: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 impl Intake {
     /// A small body is read now: it can be sent again then, and a slow client keeps no instance busy.
     async fn take(incoming: Incoming, line: &Line, setup: &Setup, trace: &mut Trace) -> Result<Self, Answer> {
-        let too_large = Arc::new(AtomicBool::new(false));
+        let progress = Arc::<Progress>::default();
         if incoming.is_end_stream() {
-            return Ok(Self { body: RequestBody::Nothing, too_large });
+            return Ok(Self { body: RequestBody::Nothing, progress });
         }
         let limits = &setup.limits;
         let told = incoming.size_hint();
@@ -168,14 +168,13 @@ impl Intake {
         }
         trace.request_bytes = told.lower();
         let small = told.exact().is_some_and(|bytes| bytes <= limits.keep_bytes as u64);
-        let upload =
-            Upload::new(incoming, Arc::clone(&line.meter), limits.body_bytes, Arc::clone(&too_large));
+        let upload = Upload::new(incoming, Arc::clone(&line.meter), limits.body_bytes, Arc::clone(&progress));
         let mut passing = RequestBody::Passing(Box::new(upload));
         if !small {
-            return Ok(Self { body: passing, too_large });
+            return Ok(Self { body: passing, progress });
         }
         let bytes = read_whole(&mut passing).await?;
-        Ok(Self { body: RequestBody::Kept(Some(bytes)), too_large })
+        Ok(Self { body: RequestBody::Kept(Some(bytes)), progress })
     }
 }
 
@@ -183,9 +182,7 @@ async fn read_whole(body: &mut RequestBody) -> Result<Bytes, Answer> {
     let mut whole: Option<Bytes> = None;
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            Answer::refused(StatusCode::BAD_REQUEST, "bad-body", "The body ended before its length.")
-        })?;
+        let frame = frame.map_err(|_| bad_body())?;
         let Ok(data) = frame.into_data() else { continue };
         // Most bodies come in one piece, which needs no copy.
         match whole.take() {
@@ -200,6 +197,10 @@ async fn read_whole(body: &mut RequestBody) -> Result<Bytes, Answer> {
     Ok(whole.unwrap_or_else(|| more.freeze()))
 }
 
+const fn bad_body() -> Answer {
+    Answer::refused(StatusCode::BAD_REQUEST, "bad-body", "The body is not framed as it says.")
+}
+
 const fn body_too_large() -> Answer {
     Answer::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is larger than is taken here.")
 }
@@ -211,7 +212,7 @@ struct Asked<'a> {
     destination: Destination,
     parts: Parts,
     upgrade: Option<HeaderValue>,
-    too_large: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 /// The instance whose connection ended last under this request. One death can end several: the dying one may still take
@@ -246,6 +247,8 @@ enum Attempt {
     Lost,
     TimedOut,
     BadAnswer,
+    /// The client's own body was at fault.
+    BadBody(Answer),
 }
 
 impl Asked<'_> {
@@ -301,6 +304,10 @@ impl Asked<'_> {
                     lease.finish(Outcome::Lost);
                     return Err(Answer::bad_answer());
                 }
+                Attempt::BadBody(answer) => {
+                    lease.finish(Outcome::Left);
+                    return Err(answer);
+                }
             };
             let instance = lease.backend.name.clone();
             lease.finish(outcome);
@@ -340,9 +347,6 @@ impl Asked<'_> {
         instance: String,
         trace: &mut Trace,
     ) -> Result<(), Answer> {
-        if self.too_large.load(Ordering::Relaxed) {
-            return Err(body_too_large());
-        }
         let policy = self.destination.replay;
         let keyed = self.parts.headers.contains_key(IDEMPOTENCY_KEY);
         let plea = Plea {
@@ -432,23 +436,47 @@ impl Asked<'_> {
                 }
                 return Attempt::Unreachable(request.into_body());
             }
-            let patience = self.destination.timeout.unwrap_or(self.setup.limits.answer);
-            match tokio::time::timeout(patience, link.send(request)).await {
-                Err(_) => return Attempt::TimedOut,
-                Ok(Ok(response)) => return Attempt::Answered(response, link),
-                Ok(Err(mut failed)) => match failed.take_message() {
+            match self.response(&mut link, request).await {
+                None => return Attempt::TimedOut,
+                Some(Ok(response)) => return Attempt::Answered(response, link),
+                Some(Err(mut failed)) => match failed.take_message() {
                     Some(back) if reused => {
                         stale += 1;
                         request = back;
                     }
                     Some(back) => return Attempt::NotSent(back.into_body()),
-                    None => return Self::failed(failed.error()),
+                    None => return self.failed(failed.error()),
                 },
             }
         }
     }
 
-    fn failed(error: &hyper::Error) -> Attempt {
+    /// Sends it. `None` where nothing has come of it for too long; while its body still goes out, that is no wait.
+    async fn response(
+        &self,
+        link: &mut Link,
+        request: Request<RequestBody>,
+    ) -> Option<Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> {
+        let patience = self.destination.timeout.unwrap_or(self.setup.limits.answer);
+        let response = link.send(request);
+        tokio::pin!(response);
+        loop {
+            let frames = self.progress.frames();
+            match tokio::time::timeout(patience, response.as_mut()).await {
+                Ok(response) => return Some(response),
+                Err(_) if self.progress.frames() == frames => return None,
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn failed(&self, error: &hyper::Error) -> Attempt {
+        if self.progress.is_too_large() {
+            return Attempt::BadBody(body_too_large());
+        }
+        if self.progress.is_broken() {
+            return Attempt::BadBody(bad_body());
+        }
         if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
             Attempt::BadAnswer
         } else {
@@ -473,6 +501,10 @@ impl Asked<'_> {
         upgrading: Option<OnUpgrade>,
     ) -> Result<Response<ResponseBody>, Answer> {
         lease.answered();
+        if !check::is_framed_well(response.headers()) {
+            lease.finish(Outcome::Lost);
+            return Err(Answer::bad_answer());
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client), Some(_)) = (upgrading, &self.upgrade) else {
                 lease.finish(Outcome::Lost);
