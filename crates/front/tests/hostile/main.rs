@@ -1,0 +1,7 @@
+//! Hostile and unlucky clients and services: what the front makes of them.
+#![expect(clippy::unwrap_used, reason = "what a test sets up it may insist on")]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod slow;
+mod smuggling;
