@@ -7,7 +7,8 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -113,6 +114,21 @@ fn drop_underscored(headers: &mut HeaderMap) {
         for name in bad {
             headers.remove(name);
         }
+    }
+}
+
+/// HTTP/2 has the host in the address (RFC 9113, 8.3.1), and no headers for one connection.
+pub(crate) fn to_http2<B>(request: &mut Request<B>) {
+    let host = request.headers_mut().remove(HOST);
+    request.headers_mut().remove(CONNECTION);
+    request.headers_mut().remove(UPGRADE);
+    let Some(authority) = host.and_then(|it| Authority::try_from(it.as_bytes()).ok()) else { return };
+    let path = request.uri().path_and_query().cloned();
+    let address = Uri::builder().scheme(Scheme::HTTP).authority(authority);
+    if let Some(path) = path
+        && let Ok(address) = address.path_and_query(path).build()
+    {
+        *request.uri_mut() = address;
     }
 }
 

@@ -19,7 +19,8 @@ use plimsoll_core::{InstanceId, ServiceId};
 use crate::answer::{Answer, wants_html};
 use crate::body::{Carried, Progress, RequestBody, ResponseBody, Upload};
 use crate::check;
-use crate::config::ReplayPolicy;
+use crate::config::{Protocol, ReplayPolicy};
+use crate::connection::Counted;
 use crate::headers::{self, IDEMPOTENCY_KEY, REQUEST_ID};
 use crate::line::Line;
 use crate::local::Local;
@@ -49,6 +50,9 @@ pub(crate) async fn answer(
         Ok(response) => response,
         Err(answer) => {
             trace.reason = Some(answer.reason);
+            if answer.closes {
+                line.meter.unfinished();
+            }
             answer.response(html)
         }
     };
@@ -168,7 +172,7 @@ impl Intake {
         }
         trace.request_bytes = told.lower();
         let small = told.exact().is_some_and(|bytes| bytes <= limits.keep_bytes as u64);
-        let upload = Upload::new(incoming, Arc::clone(&line.meter), limits.body_bytes, Arc::clone(&progress));
+        let upload = Upload::new(incoming, line, limits.body_bytes, Arc::clone(&progress));
         let mut passing = RequestBody::Passing(Box::new(upload));
         if !small {
             return Ok(Self { body: passing, progress });
@@ -414,7 +418,7 @@ impl Asked<'_> {
         let backend = &lease.backend;
         // What may not be repeated goes by no connection that may just be closing.
         let only_fresh = !self.is_safe();
-        let mut request = self.request(body);
+        let mut request = self.request(body, backend.protocol);
         let mut stale = 0;
         loop {
             let old = !again && self.upgrade.is_none() && stale < STALE_MAX;
@@ -484,11 +488,15 @@ impl Asked<'_> {
         }
     }
 
-    fn request(&self, body: RequestBody) -> Request<RequestBody> {
+    fn request(&self, body: RequestBody, protocol: Protocol) -> Request<RequestBody> {
         let mut request = Request::new(body);
         request.method_mut().clone_from(&self.parts.method);
         request.uri_mut().clone_from(&self.parts.uri);
         request.headers_mut().clone_from(&self.parts.headers);
+        match protocol {
+            Protocol::Http1 => {}
+            Protocol::H2c => headers::to_http2(&mut request),
+        }
         request
     }
 
@@ -515,7 +523,13 @@ impl Asked<'_> {
             let service = hyper::upgrade::on(&mut response);
             let websocket =
                 protocol.as_ref().is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
-            tokio::task::spawn_local(tunnel::run(client, service, lease, websocket));
+            // Its connection is over for HTTP, and still takes a place.
+            let counted = Counted::new(self.local);
+            let stall = self.setup.limits.write_stall;
+            tokio::task::spawn_local(async move {
+                tunnel::run(client, service, lease, websocket, stall).await;
+                drop(counted);
+            });
             let (mut parts, _) = response.into_parts();
             headers::to_client(&mut parts.headers);
             parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -528,7 +542,9 @@ impl Asked<'_> {
         if stream {
             lease.streams();
         }
-        let parked = Parked::new(&self.local.pool, &lease.backend, link, &response);
+        // One that still carries an upload would have the next request wait behind it.
+        let idle = !self.progress.is_uploading();
+        let parked = idle.then(|| Parked::new(&self.local.pool, &lease.backend, link, &response)).flatten();
         let (mut parts, incoming) = response.into_parts();
         headers::to_client(&mut parts.headers);
         parts.version = Version::HTTP_11;

@@ -11,8 +11,12 @@ use plimsoll_core::ServiceId;
 use crate::access_log::Line as LogLine;
 use crate::line::Line;
 use crate::local::Local;
+use crate::meter::Meter;
 use crate::shared::Backend;
 use crate::stats::Finished;
+
+/// A request that is given up later than this was waited for.
+const CALLED_OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// Dropped, the request is over: it is counted, logged, and its connection free for the next.
 pub(crate) struct Trace {
@@ -83,6 +87,11 @@ impl Trace {
         &self.method
     }
 
+    /// Of a connection with several streams.
+    pub(crate) fn stream_meter(&self) -> Option<&Arc<Meter>> {
+        self.line.http2.then_some(&self.line.meter)
+    }
+
     pub(crate) fn client(&self) -> IpAddr {
         self.line.client.peer.ip()
     }
@@ -94,6 +103,9 @@ impl Drop for Trace {
         let took = self.began.elapsed();
         // No answer: the client left before there was one.
         let left = self.status == 0;
+        if self.line.http2 {
+            self.line.meter.stream_ended(left && took < CALLED_OFF_WITHIN);
+        }
         if let Some(service) = self.service {
             self.local.count(&Finished {
                 service,
