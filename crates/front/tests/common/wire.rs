@@ -6,6 +6,9 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::soon;
 
+/// What is read at a time, in bytes.
+const PIECE: usize = 64 * 1024;
+
 /// A connection with what was read from it and not used yet.
 pub(crate) struct Wire<T> {
     pub(crate) io: T,
@@ -73,10 +76,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     }
 
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        let count = soon("bytes to come", self.io.read(&mut buffer)).await.unwrap_or(0);
-        self.read.extend_from_slice(&buffer[..count]);
-        count > 0
+        self.read.reserve(PIECE);
+        soon("bytes to come", self.io.read_buf(&mut self.read)).await.unwrap_or(0) > 0
     }
 
     /// Up to and with `end`; `None` where the connection ends before that.
@@ -170,6 +171,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
         std::mem::take(&mut self.read)
+    }
+
+    /// Reads on until the other side ends, and keeps nothing.
+    pub(crate) async fn forget(&mut self) {
+        self.read.clear();
+        while self.more().await {
+            self.read.clear();
+        }
     }
 
     pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {

@@ -3,5 +3,11 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod descriptors;
+mod floods;
+mod forwarding;
+mod http2;
+mod semantics;
 mod slow;
 mod smuggling;
+mod unlucky;

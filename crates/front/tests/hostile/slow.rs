@@ -220,6 +220,23 @@ async fn a_connection_kept_alive_for_nothing() {
 }
 
 #[tokio::test]
+async fn an_upload_that_waited_for_its_turn_is_not_slow() {
+    let upstream = Upstream::recording().await;
+    let world = World::new(|config| {
+        config.limits.body_rate_after = LIMIT * 3;
+        config.limits.body_rate_min = 100;
+    });
+    let mut client = connect(world.http).await;
+    client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
+    until("it to be held", || (world.held() == 1).then_some(())).await;
+    tokio::time::sleep(LIMIT * 4).await;
+    world.admit(1, &upstream.endpoint);
+    tokio::time::sleep(LIMIT).await;
+    client.send("0\r\n\r\n").await;
+    assert_eq!(client.response().await.unwrap().text(), "ok");
+}
+
+#[tokio::test]
 async fn what_waits_for_the_service_is_not_slow() {
     let upstream = Upstream::recording().await;
     let world = World::new(|config| {
