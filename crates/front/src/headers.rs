@@ -10,6 +10,8 @@ use http::header::{
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
+use crate::check::Host;
+
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
@@ -26,13 +28,24 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Who asks, as far as we can know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     /// The connection's other end, or what a listed peer's PROXY header says.
     pub(crate) peer: SocketAddr,
     /// It may say for whom it asks.
     pub(crate) trusted: bool,
     pub(crate) tls: bool,
+    /// `X-Forwarded-For` of one that may not: the same for every request.
+    forwarded_for: HeaderValue,
+}
+
+impl Client {
+    pub(crate) fn new(peer: SocketAddr, trusted: bool, tls: bool) -> Self {
+        let ip = peer.ip().to_canonical().to_string();
+        let forwarded_for =
+            HeaderValue::from_str(&ip).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { peer, trusted, tls, forwarded_for }
+    }
 }
 
 /// The protocol that a request wants to change to, where it is one that passes through.
@@ -55,9 +68,54 @@ fn names_token(headers: &HeaderMap, token: &str) -> bool {
     all.flat_map(|it| it.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
 }
 
+/// Which headers are there that need something done. One look at all of them costs less than asking for each.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
+struct Found {
+    connection: bool,
+    /// Between two neighbours only.
+    hop: bool,
+    te: bool,
+    /// Not for a service, or to be said by us alone.
+    ours: bool,
+    underscore: bool,
+    cookies: u32,
+}
+
+const HOP_BY_HOP: [HeaderName; 5] =
+    [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE];
+const OURS: [HeaderName; 4] = [PROXY_AUTHORIZATION, PROXY, EXPECT, HTTP2_SETTINGS];
+const FROM_UNTRUSTED: [HeaderName; 3] = [FORWARDED, FORWARDED_PORT, REAL_IP];
+
+impl Found {
+    fn look(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, _) in headers {
+            match name.as_str() {
+                "connection" => found.connection = true,
+                "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+                | "proxy-authenticate" => {
+                    found.hop = true;
+                }
+                "te" => found.te = true,
+                "proxy-authorization"
+                | "proxy"
+                | "expect"
+                | "http2-settings"
+                | "forwarded"
+                | "x-forwarded-port"
+                | "x-real-ip" => found.ours = true,
+                "cookie" => found.cookies += 1,
+                other => found.underscore |= memchr::memchr(b'_', other.as_bytes()).is_some(),
+            }
+        }
+        found
+    }
+}
+
 /// Takes away what is between two neighbours only: the hop-by-hop headers, and those that `Connection` names.
-fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+fn strip(headers: &mut HeaderMap, found: Found) {
+    if found.connection {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
@@ -72,29 +130,44 @@ fn strip(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
-        headers.remove(name);
+    if found.hop {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
 }
 
-/// Makes a client's headers fit to be sent on.
+/// Makes a client's headers fit to be sent on. `upgrade`: what [`upgrade`] found.
 pub(crate) fn to_service(
     headers: &mut HeaderMap,
     client: &Client,
-    host: &str,
+    host: &Host,
     upgrade: Option<&HeaderValue>,
     number: &AtomicU64,
 ) {
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    strip(headers);
-    for name in [PROXY_AUTHORIZATION, PROXY, EXPECT, HTTP2_SETTINGS] {
-        headers.remove(name);
+    let found = Found::look(headers);
+    let trailers =
+        found.te && headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    strip(headers, found);
+    if found.ours {
+        for name in &OURS {
+            headers.remove(name);
+        }
+        if !client.trusted {
+            for name in &FROM_UNTRUSTED {
+                headers.remove(name);
+            }
+        }
     }
-    if !trailers {
+    if found.te && !trailers {
         headers.remove(TE);
     }
-    drop_underscored(headers);
-    join_cookies(headers);
+    if found.underscore {
+        drop_underscored(headers);
+    }
+    if found.cookies > 1 {
+        join_cookies(headers);
+    }
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
@@ -108,93 +181,82 @@ pub(crate) fn to_service(
 
 /// `X_Forwarded_For` and `X-Forwarded-For` are one variable to CGI and WSGI, and only one of them is checked.
 fn drop_underscored(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| name.as_str().contains('_')) {
-        let bad: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-        for name in bad {
-            headers.remove(name);
-        }
+    let bad: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    for name in bad {
+        headers.remove(name);
+    }
+}
+
+/// What trailers may not say: anything about the message as a whole or its sender. What frames a message besides is left
+/// out by hyper.
+const NO_TRAILERS: [HeaderName; 15] = [
+    HOST,
+    CONTENT_LENGTH,
+    TE,
+    TRAILER,
+    EXPECT,
+    COOKIE,
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    PROXY,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
+    HTTP2_SETTINGS,
+    REQUEST_ID,
+    IDEMPOTENCY_KEY,
+];
+
+/// Makes trailers fit to be passed on, either way: some put them among a message's headers.
+pub(crate) fn trailers(trailers: &mut HeaderMap) {
+    strip(trailers, Found::look(trailers));
+    drop_underscored(trailers);
+    for name in NO_TRAILERS.iter().chain(&FROM_UNTRUSTED) {
+        trailers.remove(name);
     }
 }
 
 /// HTTP/2 has the host in the address (RFC 9113, 8.3.1), and no headers for one connection.
 pub(crate) fn to_http2<B>(request: &mut Request<B>) {
-    let host = request.headers_mut().remove(HOST);
     request.headers_mut().remove(CONNECTION);
     request.headers_mut().remove(UPGRADE);
-    let Some(authority) = host.and_then(|it| Authority::try_from(it.as_bytes()).ok()) else { return };
-    let path = request.uri().path_and_query().cloned();
-    let address = Uri::builder().scheme(Scheme::HTTP).authority(authority);
-    if let Some(path) = path
-        && let Ok(address) = address.path_and_query(path).build()
+    let host = request.headers().get(HOST).and_then(|it| Authority::try_from(it.as_bytes()).ok());
+    if let (Some(authority), Some(path)) = (host, request.uri().path_and_query().cloned())
+        && let Ok(address) =
+            Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build()
     {
         *request.uri_mut() = address;
     }
 }
 
-/// HTTP/2 lets a client cut its cookies into pieces; HTTP/1.1 knows one header of them (RFC 9113, 8.2.3).
+/// HTTP/2 clients send a cookie each; HTTP/1.1 has one header for all (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    if headers.get_all(COOKIE).iter().nth(1).is_some() {
-        let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
-            headers.insert(COOKIE, joined);
-        }
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
 }
 
-/// Makes trailers fit to be passed on, either way: nothing in them may speak for the message or for its sender, since
-/// some put them among its headers. What frames a message is left out by hyper.
-pub(crate) fn trailers(trailers: &mut HeaderMap) {
-    strip(trailers);
-    drop_underscored(trailers);
-    for name in [
-        HOST,
-        CONTENT_LENGTH,
-        TE,
-        TRAILER,
-        EXPECT,
-        COOKIE,
-        AUTHORIZATION,
-        PROXY_AUTHORIZATION,
-        PROXY,
-        FORWARDED,
-        FORWARDED_FOR,
-        FORWARDED_PROTO,
-        FORWARDED_HOST,
-        FORWARDED_PORT,
-        REAL_IP,
-        REQUEST_ID,
-        IDEMPOTENCY_KEY,
-    ] {
-        trailers.remove(name);
-    }
-}
-
-fn say_who(headers: &mut HeaderMap, client: &Client, host: &str) {
-    let ip = client.peer.ip().to_canonical();
-    let mut text = ip.to_string();
-    if client.trusted {
-        // Believed, and this peer added.
-        if let Some(before) = joined(headers, &FORWARDED_FOR) {
-            text = format!("{before}, {text}");
-        }
-        if !headers.contains_key(FORWARDED_PROTO) {
-            headers.insert(FORWARDED_PROTO, scheme(client.tls));
-        }
-        if !headers.contains_key(FORWARDED_HOST) {
-            insert(headers, FORWARDED_HOST, host);
-        }
-    } else {
-        for name in [FORWARDED, FORWARDED_PORT, REAL_IP] {
-            headers.remove(name);
-        }
+fn say_who(headers: &mut HeaderMap, client: &Client, host: &Host) {
+    if !client.trusted {
         headers.insert(FORWARDED_PROTO, scheme(client.tls));
-        insert(headers, FORWARDED_HOST, host);
+        set(headers, FORWARDED_HOST, host.value().clone());
+        headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
+        return;
     }
-    insert(headers, FORWARDED_FOR, &text);
-    if client.trusted
-        && let Some(before) = joined(headers, &FORWARDED)
-    {
+    // Believed, and this peer added.
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, scheme(client.tls));
+    }
+    if !headers.contains_key(FORWARDED_HOST) {
+        set(headers, FORWARDED_HOST, host.value().clone());
+    }
+    let ip = client.peer.ip().to_canonical();
+    match joined(headers, &FORWARDED_FOR) {
+        Some(before) => insert(headers, FORWARDED_FOR, &format!("{before}, {ip}")),
+        None => set(headers, FORWARDED_FOR, client.forwarded_for.clone()),
+    }
+    if let Some(before) = joined(headers, &FORWARDED) {
         let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
         insert(headers, FORWARDED, &format!("{before}, for={node}"));
     }
@@ -210,13 +272,15 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    match HeaderValue::from_str(value) {
-        Ok(value) if !value.is_empty() => {
-            headers.insert(name, value);
-        }
-        Ok(_) | Err(_) => {
-            headers.remove(name);
-        }
+    set(headers, name, HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("")));
+}
+
+/// Nothing is said rather than an empty word.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    if value.is_empty() {
+        headers.remove(name);
+    } else {
+        headers.insert(name, value);
     }
 }
 
@@ -241,7 +305,8 @@ pub(crate) const fn mix(number: u64) -> u64 {
 
 /// Makes a service's headers fit to be sent back.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    strip(headers);
+    let found = Found::look(headers);
+    strip(headers, found);
 }
 
 #[cfg(test)]
@@ -254,9 +319,10 @@ mod tests {
             let name: HeaderName = name.parse().expect("a name");
             headers.append(name, value.parse().expect("a value"));
         }
-        let client = Client { peer: "192.0.2.7:999".parse().expect("an address"), trusted, tls: true };
+        let client = Client::new("192.0.2.7:999".parse().expect("an address"), trusted, true);
+        let host = Host::from_static("example.org");
         let upgrade = upgrade(&headers, Version::HTTP_11);
-        to_service(&mut headers, &client, "example.org", upgrade.as_ref(), &AtomicU64::new(1));
+        to_service(&mut headers, &client, &host, upgrade.as_ref(), &AtomicU64::new(1));
         headers
     }
 
@@ -320,12 +386,6 @@ mod tests {
             let headers = sent(false, &[("connection", "upgrade"), ("upgrade", protocol)]);
             assert!(headers.get("upgrade").is_none(), "{protocol}");
         }
-    }
-
-    #[test]
-    fn cookies_in_pieces_are_put_together() {
-        let headers = sent(false, &[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
-        assert_eq!(headers.get_all("cookie").iter().collect::<Vec<_>>(), ["a=1; b=2; c=3"]);
     }
 
     #[test]

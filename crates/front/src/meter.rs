@@ -244,13 +244,15 @@ pub(crate) struct Metered<T> {
     meter: Arc<Meter>,
     /// What a client that was refused may still send before its connection is closed on it.
     linger_bytes_max: usize,
+    /// Something was written and is not out yet.
+    flushing: bool,
     /// Since it was shut down: how much came that nobody wanted.
     lingered_bytes: Option<usize>,
 }
 
 impl<T> Metered<T> {
     pub(crate) const fn new(io: T, meter: Arc<Meter>, linger_bytes_max: usize) -> Self {
-        Self { io, meter, linger_bytes_max, lingered_bytes: None }
+        Self { io, meter, linger_bytes_max, flushing: false, lingered_bytes: None }
     }
 }
 
@@ -312,7 +314,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let done = Pin::new(&mut self.io).poll_flush(cx);
+        // TLS has a buffer of its own, and takes into it what its client does not.
+        if done.is_pending() || self.flushing {
+            self.flushing = done.is_pending();
+            self.meter.wrote(done.is_ready());
+        }
+        done
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

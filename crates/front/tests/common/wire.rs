@@ -173,12 +173,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
         std::mem::take(&mut self.read)
     }
 
+    /// Reads so many bytes, or up to the end, and keeps nothing; how many there were.
+    pub(crate) async fn pour(&mut self, bytes: usize) -> usize {
+        let mut came = self.read.len();
+        assert!(came <= bytes, "more came than should have");
+        self.read.clear();
+        let mut scratch = vec![0; 4 * PIECE];
+        while came < bytes {
+            let most = scratch.len().min(bytes - came);
+            match soon("bytes to come", self.io.read(&mut scratch[..most])).await {
+                Ok(0) | Err(_) => break,
+                Ok(count) => came += count,
+            }
+        }
+        came
+    }
+
     /// Reads on until the other side ends, and keeps nothing.
     pub(crate) async fn forget(&mut self) {
-        self.read.clear();
-        while self.more().await {
-            self.read.clear();
-        }
+        self.pour(usize::MAX).await;
     }
 
     pub(crate) async fn bytes(&mut self, count: usize) -> Vec<u8> {

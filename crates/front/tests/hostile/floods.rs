@@ -111,23 +111,18 @@ async fn pour(world: &World, first: Vec<u8>, pieces: impl Iterator<Item = Vec<u8
         }
         output.flush().await
     };
-    match tokio::time::timeout(WRITE_STALL * 8, writing).await {
-        Ok(Ok(())) => {
-            let _ = output.shutdown().await;
-            if !reads {
-                listening.abort();
-                return End::Taken;
-            }
-            match soon("the end", listening).await.unwrap() {
-                Some(code) if code != 0 => End::Closed(Some(code)),
-                Some(_) | None => End::Taken,
-            }
-        }
-        Ok(Err(_)) if reads => End::Closed(soon("the end", listening).await.unwrap()),
-        Ok(Err(_)) | Err(_) => {
-            listening.abort();
-            End::Stopped
-        }
+    let written = soon("the flood to be over", writing).await;
+    if !reads {
+        listening.abort();
+        return if written.is_ok() { End::Taken } else { End::Stopped };
+    }
+    let taken = written.is_ok();
+    if taken {
+        let _ = output.shutdown().await;
+    }
+    match soon("the end", listening).await.unwrap() {
+        Some(0) | None if taken => End::Taken,
+        code => End::Closed(code),
     }
 }
 
