@@ -133,10 +133,10 @@ pub(crate) async fn until<V>(what: &str, mut condition: impl FnMut() -> Option<V
 
 /// Fails with `what` where it takes too long.
 pub(crate) async fn soon<T>(what: &str, wanted: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE * 2, wanted).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited {PATIENCE:?} for: {what}"),
-    }
+    let Ok(value) = tokio::time::timeout(PATIENCE * 2, wanted).await else {
+        panic!("waited twice {PATIENCE:?} for: {what}");
+    };
+    value
 }
 
 /// Resident memory of this process, in bytes.

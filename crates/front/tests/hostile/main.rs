@@ -10,4 +10,5 @@ mod http2;
 mod semantics;
 mod slow;
 mod smuggling;
+mod stale;
 mod unlucky;

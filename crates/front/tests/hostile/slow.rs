@@ -24,7 +24,7 @@ fn patient(config: &mut FrontConfig) {
     limits.write_stall = FAR;
 }
 
-async fn world(upstream: &Upstream, near: impl FnOnce(&mut FrontConfig)) -> World {
+fn world(upstream: &Upstream, near: impl FnOnce(&mut FrontConfig)) -> World {
     let world = World::with_tls(|config| {
         patient(config);
         near(config);
@@ -60,7 +60,7 @@ async fn drip(wire: &mut Wire<impl tokio::io::AsyncRead + tokio::io::AsyncWrite 
 #[tokio::test]
 async fn a_handshake_that_does_not_come() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.handshake = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.handshake = LIMIT);
     let mut silent = connect(world.https()).await;
     let mut half = connect(world.https()).await;
     half.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03").await;
@@ -72,7 +72,7 @@ async fn a_handshake_that_does_not_come() {
 #[tokio::test]
 async fn a_connection_that_says_nothing() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.idle = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.idle = LIMIT);
     assert_eq!(connect(world.http).await.rest().await, b"");
     ended(&world, |it| it.ended_idle).await;
 }
@@ -81,7 +81,7 @@ async fn a_connection_that_says_nothing() {
 async fn a_connection_by_tls_that_says_nothing() {
     let upstream = Upstream::recording().await;
     for alpn in ["http/1.1", "h2"] {
-        let world = world(&upstream, |config| config.limits.idle = LIMIT).await;
+        let world = world(&upstream, |config| config.limits.idle = LIMIT);
         let mut stream = connect_tls(world.https(), alpn).await;
         let mut said = Vec::new();
         let _ = soon("the end", stream.read_to_end(&mut said)).await;
@@ -95,8 +95,7 @@ async fn a_proxy_header_that_does_not_come() {
     let world = world(&upstream, |config| {
         config.limits.head_wait = LIMIT;
         config.proxy_protocol = vec![Network::parse("127.0.0.1").unwrap()];
-    })
-    .await;
+    });
     let mut half = connect(world.http).await;
     half.send("PROXY TCP4 192.0.2.1").await;
     assert_eq!(half.rest().await, b"");
@@ -106,7 +105,7 @@ async fn a_proxy_header_that_does_not_come() {
 #[tokio::test]
 async fn half_a_head() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.head_wait = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.head_wait = LIMIT);
     let mut client = connect(world.http).await;
     client.send("GET / HTTP/1.1\r\nHost:").await;
     assert_eq!(client.rest().await, b"");
@@ -116,7 +115,7 @@ async fn half_a_head() {
 #[tokio::test]
 async fn a_head_that_drips() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.head_wait = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.head_wait = LIMIT);
     let mut client = connect(world.http).await;
     client.send("GET / HTTP/1.1\r\nX: ").await;
     drip(&mut client, b"x").await;
@@ -126,7 +125,7 @@ async fn a_head_that_drips() {
 #[tokio::test]
 async fn the_second_head_on_a_connection_that_drips() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.head_wait = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.head_wait = LIMIT);
     let mut client = connect(world.http).await;
     // Its first bytes come with the request before it.
     client.send(format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\nGET / HT")).await;
@@ -138,7 +137,7 @@ async fn the_second_head_on_a_connection_that_drips() {
 #[tokio::test]
 async fn a_small_body_that_stops() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.body_idle = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.body_idle = LIMIT);
     let mut client = connect(world.http).await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nhello").await;
     client.rest().await;
@@ -149,7 +148,7 @@ async fn a_small_body_that_stops() {
 #[tokio::test]
 async fn a_large_body_that_stops() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.body_idle = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.body_idle = LIMIT);
     let mut client = connect(world.http).await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
     client.rest().await;
@@ -162,8 +161,7 @@ async fn a_body_that_drips() {
     let world = world(&upstream, |config| {
         config.limits.body_rate_after = LIMIT;
         config.limits.body_rate_min = 1 << 20;
-    })
-    .await;
+    });
     for head in ["Content-Length: 1000", "Transfer-Encoding: chunked"] {
         let before = world.front.counts().ended_body_slow;
         let mut client = connect(world.http).await;
@@ -181,7 +179,8 @@ async fn endless() -> Upstream {
         while let Some(request) = served.request().await {
             if request.first().starts_with("GET /endless ") {
                 served.send("HTTP/1.1 200 OK\r\nContent-Length: 1073741824\r\n\r\n").await;
-                while served.wire.io.write_all(&[b'x'; 64 * 1024]).await.is_ok() {}
+                let piece = vec![b'x'; 64 * 1024];
+                while served.wire.io.write_all(&piece).await.is_ok() {}
                 return;
             }
             served.send(OK).await;
@@ -193,7 +192,7 @@ async fn endless() -> Upstream {
 #[tokio::test]
 async fn an_answer_that_is_not_taken() {
     let upstream = endless().await;
-    let world = world(&upstream, |config| config.limits.write_stall = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.write_stall = LIMIT);
     let mut client = connect(world.http).await;
     client.send(format!("GET /endless HTTP/1.1\r\nHost: {NAME}\r\n\r\n")).await;
     ended(&world, |it| it.ended_write).await;
@@ -202,7 +201,7 @@ async fn an_answer_that_is_not_taken() {
 #[tokio::test]
 async fn an_answer_by_tls_that_is_not_taken() {
     let upstream = endless().await;
-    let world = world(&upstream, |config| config.limits.write_stall = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.write_stall = LIMIT);
     let mut client = Wire::new(connect_tls(world.https(), "http/1.1").await);
     client.send(format!("GET /endless HTTP/1.1\r\nHost: {NAME}\r\n\r\n")).await;
     ended(&world, |it| it.ended_write).await;
@@ -211,7 +210,7 @@ async fn an_answer_by_tls_that_is_not_taken() {
 #[tokio::test]
 async fn a_connection_kept_alive_for_nothing() {
     let upstream = Upstream::recording().await;
-    let world = world(&upstream, |config| config.limits.idle = LIMIT).await;
+    let world = world(&upstream, |config| config.limits.idle = LIMIT);
     let mut client = connect(world.http).await;
     client.send(format!("GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n")).await;
     assert_eq!(client.response().await.unwrap().status(), 200);
