@@ -30,7 +30,7 @@ struct Watched {
 
 /// Connections ended for having had their time, by why.
 #[derive(Debug, Default)]
-pub(crate) struct Ended(pub(crate) [std::sync::atomic::AtomicU64; 5]);
+pub(crate) struct Ended(pub(crate) [std::sync::atomic::AtomicU64; 6]);
 
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -121,6 +121,7 @@ impl Local {
                 Overdue::Body => 2,
                 Overdue::BodySlow => 3,
                 Overdue::Write => 4,
+                Overdue::Flood => 5,
             };
             self.ended.0[index].fetch_add(1, Relaxed);
             it.task.abort();

@@ -11,8 +11,12 @@ use plimsoll_core::ServiceId;
 use crate::access_log::Line as LogLine;
 use crate::line::Line;
 use crate::local::Local;
+use crate::meter::Meter;
 use crate::shared::Backend;
 use crate::stats::{Finished, RouteKey};
+
+/// A request that is given up later than this was waited for.
+const CALLED_OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// Dropped, the request is over: it is counted, logged, and its connection free for the next.
 pub(crate) struct Trace {
@@ -92,6 +96,11 @@ impl Trace {
         &self.method
     }
 
+    /// Of a connection with several streams.
+    pub(crate) fn stream_meter(&self) -> Option<&Arc<Meter>> {
+        self.line.http2.then_some(&self.line.meter)
+    }
+
     pub(crate) fn request_id(&self) -> String {
         let id = self.request_id.as_ref().and_then(|it| it.to_str().ok());
         id.unwrap_or_default().to_owned()
@@ -108,6 +117,9 @@ impl Drop for Trace {
         let took = self.began.elapsed();
         // No answer: the client left before there was one.
         let left = self.status == 0;
+        if self.line.http2 {
+            self.line.meter.stream_ended(left && took < CALLED_OFF_WITHIN);
+        }
         if let Some(route) = self.route {
             self.local.count(
                 route,
