@@ -94,7 +94,7 @@ pub enum Planted {
 }
 
 impl Planted {
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 43] = [
         Self::SpawnBeforeGone,
         Self::NoKillAfterGrace,
         Self::ForgetChildren,
@@ -123,6 +123,21 @@ impl Planted {
         Self::PileUp,
         Self::DyingIsLiving,
         Self::BlindLooksSeldom,
+        Self::HoldLeaksPlace,
+        Self::HoldBytesIgnored,
+        Self::ReleaseAll,
+        Self::Overtake,
+        Self::ReplayPost,
+        Self::PoisonReplayed,
+        Self::ForgetHeldOnStop,
+        Self::ReleaseToWithdrawn,
+        Self::AnswerTwice,
+        Self::WaitBeginsAnew,
+        Self::DrainingStalls,
+        Self::CrowdForgotten,
+        Self::EjectLast,
+        Self::StreamsNeverClosed,
+        Self::LeftIsNotDone,
     ];
 }
 
