@@ -137,12 +137,19 @@ fn health(rng: &mut Rng, tempo: Tempo) -> HealthConfig {
 }
 
 /// When requests come to a service: in bursts, most of them about when something goes wrong, and one after all that.
-pub(crate) fn arrivals(rng: &mut Rng, strikes: &[Instant], window: Duration, heal: Instant) -> Vec<Instant> {
+pub(crate) fn arrivals(
+    rng: &mut Rng,
+    strikes: &[Instant],
+    window: Duration,
+    heal: Instant,
+    storms: bool,
+) -> Vec<Instant> {
     let window_millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
     let mut arrivals = Vec::new();
     let mut burst = |rng: &mut Rng, start: Instant| {
         let width = rng.pick(&[0, 20, 500, 3000]);
-        for _ in 0..rng.pick(&[3, 10, 20, 40]) {
+        let count = if storms { rng.pick(&[40, 1200]) } else { rng.pick(&[3, 10, 20, 40]) };
+        for _ in 0..count {
             arrivals.push(start + rng.latency(0, width));
         }
     };

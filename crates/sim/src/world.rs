@@ -64,7 +64,8 @@ impl World {
         let strikes = faults::plan(&mut rng, &configs, window);
         let mut front = Front::new(&mut rng, plant);
         for (id, service) in services.iter().enumerate().filter(|(id, _)| hosts[*id].build.has_front) {
-            front.add(ServiceId(u32::try_from(id).expect("few services")), service.config.health.hang);
+            let id = ServiceId(u32::try_from(id).expect("few services"));
+            front.add(Instant::default(), id, service.config.health.hang);
         }
         let views = (0..count).filter_map(|id| head.view(Instant::default(), ServiceId(id))).collect();
         let mut world = Self {
@@ -110,7 +111,8 @@ impl World {
             if !self.kernel.has_front(id) {
                 continue;
             }
-            for at in draw::arrivals(&mut self.kernel.rng, &strikes, window, heal) {
+            let storms = self.front.storms();
+            for at in draw::arrivals(&mut self.kernel.rng, &strikes, window, heal, storms) {
                 self.kernel.agenda.plan(at, Item::Front(FrontItem::Arrive(id)));
             }
         }
@@ -228,6 +230,9 @@ impl World {
                 let tempo = self.tempos[strike.service];
                 let build = self.kernel.hosts[strike.service].build;
                 let config = draw::reconfig(&mut self.kernel.rng, before, &build, tempo);
+                if self.frozen_until.is_none() && self.kernel.rng.chance(50) {
+                    self.front.reconfigure(&mut self.kernel.rng);
+                }
                 self.deliver(Event::Configured { service, config })
             }
             Fault::ClockStep { by } => {
@@ -303,7 +308,7 @@ impl World {
         if let Event::Configured { service, config } = &event {
             self.kernel.hosts[service.0 as usize].config = config.clone();
             if self.kernel.has_front(*service) {
-                self.front.add(*service, config.health.hang);
+                self.front.add(self.clock.head(), *service, config.health.hang);
             }
         }
         self.head.handle(self.clock.head(), event.clone());

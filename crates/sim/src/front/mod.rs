@@ -1,24 +1,28 @@
 //! Clients and their connections, beside the real gate: they come in bursts, leave, and lose what is in flight when an
-//! instance dies. What the gate decides is looked at in [`ledger`].
+//! instance dies. [`serving`] is the services' side; what the gate decides is looked at in [`ledger`], [`instances`] and
+//! [`replays`].
 
+mod instances;
 mod ledger;
+mod replays;
 mod request;
+mod serving;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use plimsoll_core::gate::{
-    Answer, Gate, GateAction, GateConfig, GateRecord, Outcome, Phase, Reach, Reason, Ruling, Ticket,
+    Answer, Gate, GateAction, GateConfig, GateRecord, Outcome, Reach, Reason, Ruling, Ticket,
 };
 use plimsoll_core::units::{Bytes, Instant};
 use plimsoll_core::{Action, Event, InstanceId, Planted, ServiceId};
 
-use crate::kernel::{Ear, Item, Kernel};
+use crate::kernel::{Item, Kernel};
 use crate::replay::Trace;
 use crate::rng::Rng;
 pub(crate) use ledger::{Broken, Verdict};
 use ledger::{Ledger, rule};
-use request::{Customs, Place, Request};
+use request::{Customs, Fate, Place, Request};
 
 /// Longest that a request waits for its answer.
 pub(crate) const ANSWER_MAX: Duration = Duration::from_secs(20);
@@ -68,12 +72,7 @@ pub(crate) struct Front {
 
 impl Front {
     pub(crate) fn new(rng: &mut Rng, plant: Option<Planted>) -> Self {
-        let config = GateConfig {
-            hold_wait: rng.millis(500, 30_000),
-            hold_requests: rng.pick(&[2, 8, 40, 10_000]),
-            hold_bytes: Bytes(rng.pick(&[150_000, 1_000_000, 64 << 20])),
-            in_flight_max: rng.pick(&[1, 4, 4096, 4096]),
-        };
+        let config = draw_config(rng);
         let mut gate = Gate::new(config);
         if let Some(bug) = plant {
             gate.plant(bug);
@@ -82,12 +81,24 @@ impl Front {
         Self { gate, ledger: Ledger::new(config), customs, events: VecDeque::new() }
     }
 
-    pub(crate) fn add(&mut self, service: ServiceId, hang: Duration) {
+    pub(crate) fn add(&mut self, now: Instant, service: ServiceId, hang: Duration) {
         self.gate.add(service, hang);
+        self.ledger.instances.hang(now, service, hang);
+    }
+
+    /// New bounds, while it runs.
+    pub(crate) fn reconfigure(&mut self, rng: &mut Rng) {
+        let config = draw_config(rng);
+        self.gate.configure(config);
+        self.ledger.configure(config);
     }
 
     pub(crate) fn config(&self) -> &GateConfig {
         &self.ledger.config
+    }
+
+    pub(crate) fn storms(&self) -> bool {
+        self.customs.storms
     }
 
     pub(crate) fn open(&self) -> usize {
@@ -101,14 +112,16 @@ impl Front {
     pub(crate) fn heal(&mut self) {
         self.customs.heal();
         for request in self.ledger.open.values_mut() {
-            request.kills = false;
-            request.resets = false;
+            if matches!(request.fate, Fate::Kills | Fate::Resets) {
+                request.fate = Fate::Answered;
+            }
         }
     }
 
     /// The clock stands still or jumps until then.
     pub(crate) fn disturb(&mut self, until: Instant) {
-        self.ledger.disturbed = self.ledger.disturbed.max(until);
+        let disturbed = &mut self.ledger.instances.disturbed;
+        *disturbed = (*disturbed).max(until);
     }
 
     pub(crate) fn handle_deadline(&mut self, cx: &mut Cx<'_>) -> Verdict {
@@ -123,18 +136,15 @@ impl Front {
     pub(crate) fn told(&mut self, cx: &mut Cx<'_>, action: &Action) -> Verdict {
         match *action {
             Action::Admit { instance } if cx.kernel.has_front(instance.service) => {
-                let (crowd, before) = (self.ledger.crowd(instance.service), self.ledger.count(instance));
-                self.ledger.admit(cx.now, instance);
+                let crowd = self.ledger.crowd(instance.service);
+                self.ledger.instances.admit(cx.now, instance, crowd);
                 self.gate.admit(cx.now, instance);
                 self.act(cx)?;
-                if crowd {
-                    self.ledger.crowd_went(instance, before)?;
-                }
                 // Only that somebody counts.
                 self.events.push_back(Event::InFlight { instance, count: 0 });
             }
             Action::Withdraw { instance, drain } if cx.kernel.has_front(instance.service) => {
-                self.ledger.withdraw(cx.now, instance, drain);
+                self.ledger.instances.withdraw(cx.now, instance, drain);
                 let count = self.gate.withdraw(cx.now, instance, drain);
                 self.events.push_back(Event::InFlight { instance, count });
                 self.act(cx)?;
@@ -144,9 +154,9 @@ impl Front {
                 self.gate.stand(cx.now, service, standing);
                 self.act(cx)?;
             }
-            Action::Signal { instance } => return self.ledger.signalled(cx.now, instance),
+            Action::Signal { instance } => return self.ledger.instances.signalled(cx.now, instance),
             Action::Release { instance } => {
-                self.ledger.forget(instance);
+                self.ledger.instances.forget(cx.now, instance);
                 self.gate.forget(cx.now, instance);
                 self.act(cx)?;
             }
@@ -179,7 +189,16 @@ impl Front {
 
     fn arrive(&mut self, cx: &mut Cx<'_>, service: ServiceId) -> Verdict {
         let rng = &mut cx.kernel.rng;
-        let request = Request::draw(rng, &self.customs, service, cx.now);
+        let request = Request::draw(rng, &self.customs, service);
+        if self.customs.fences {
+            let gates = self.gate.is_poison(cx.now, service, request.fingerprint);
+            let known = self.ledger.replays.is_poison(cx.now, service, request.fingerprint);
+            rule("replay", gates == known, || format!("known to kill: {known}, to the gate: {gates}"))?;
+            if gates {
+                return Ok(());
+            }
+        }
+        self.ledger.replays.arrived(cx.now, service);
         let draw = u32::try_from(rng.between(0, u64::from(u32::MAX))).unwrap_or(0);
         let (ticket, answer) = self.gate.arrive(cx.now, service, request.body, draw);
         if cx.kernel.rng.chance(self.customs.leavers) {
@@ -237,15 +256,18 @@ impl Front {
                 GateAction::InFlight { instance, count } => {
                     self.events.push_back(Event::InFlight { instance, count });
                 }
-                GateAction::Stalled { instance } => self.events.push_back(Event::Stalled { instance }),
+                GateAction::Stalled { instance } => {
+                    self.ledger.instances.stalled(cx.now, instance)?;
+                    self.events.push_back(Event::Stalled { instance });
+                }
                 GateAction::CloseStreams { instance } => {
-                    self.ledger.streams_closed(instance);
+                    self.ledger.instances.streams_closed(instance);
                     let after = cx.kernel.rng.latency(0, 20);
                     let item = Item::Front(FrontItem::CloseStreams(instance));
                     cx.kernel.agenda.plan(cx.world + after, item);
                 }
                 GateAction::Tell { what: GateRecord::Ejected { instance, pause }, .. } => {
-                    self.ledger.ejected(cx.now, instance, pause)?;
+                    self.ledger.instances.ejected(cx.now, instance, pause)?;
                 }
                 GateAction::Tell { what: GateRecord::HoldBegan | GateRecord::HoldEnded { .. }, .. } => {}
             }
@@ -262,16 +284,15 @@ impl Front {
                 self.gate.left(cx.now, request.service, ticket);
                 self.act(cx)
             }
-            Place::Sent { .. } => self.over(cx, ticket, Outcome::Left).map(|_| ()),
+            Place::New | Place::Sent { .. } => self.over(cx, ticket, Outcome::Left).map(|_| ()),
         }
     }
 
     /// What was sent ends, one way or another.
     fn over(&mut self, cx: &mut Cx<'_>, ticket: Ticket, outcome: Outcome) -> Result<Option<Request>, Broken> {
-        let Some(request) = self.ledger.open.remove(&ticket) else { return Ok(None) };
-        let Place::Sent { instance, phase, .. } = request.place else { return Ok(None) };
+        let landed = self.ledger.landed(cx.now, ticket, outcome);
+        let Some((request, instance, phase)) = landed else { return Ok(None) };
         cx.trace.note(cx.now, || format!("over   {ticket:?} {instance:?} {phase:?} {outcome:?}"));
-        self.ledger.landed(cx.now, instance, phase);
         self.gate.done(cx.now, instance, phase, outcome);
         self.act(cx)?;
         Ok(Some(request))
@@ -281,7 +302,7 @@ impl Front {
         let Some(mut request) = self.over(cx, ticket, outcome)? else { return Ok(()) };
         request.deaths += u8::from(reach == Reach::Sent);
         let ruling = self.gate.plead(cx.now, request.service, &request.plea(reach));
-        self.ledger.ruled(ticket, &request, reach, ruling)?;
+        self.ledger.replays.ruled(cx.now, ticket, &request, reach, ruling)?;
         if ruling != Ruling::Again {
             return Ok(());
         }
@@ -289,131 +310,13 @@ impl Front {
         let answer = self.gate.again(cx.now, request.service, &request.back(ticket), draw);
         self.placed(cx, ticket, request, answer)
     }
+}
 
-    /// Of the one that this attempt belongs to.
-    fn sent(&mut self, ticket: Ticket, attempt: u32) -> Option<(&mut Request, InstanceId, Phase, Instant)> {
-        let request = self.ledger.open.get_mut(&ticket).filter(|it| it.attempt == attempt)?;
-        match request.place {
-            Place::Sent { instance, phase, since, .. } => Some((request, instance, phase, since)),
-            Place::Held { .. } => None,
-        }
-    }
-
-    fn reach(&mut self, cx: &mut Cx<'_>, ticket: Ticket, attempt: u32) -> Verdict {
-        let Some((request, instance, ..)) = self.sent(ticket, attempt) else { return Ok(()) };
-        let ear = cx.kernel.ear(cx.world, instance);
-        if ear == Ear::None {
-            return self.fail(cx, ticket, Outcome::Unreachable, Reach::NotSent);
-        }
-        if let Place::Sent { reached, .. } = &mut request.place {
-            *reached = true;
-        }
-        let takes = match ear {
-            Ear::None | Ear::Deaf => Duration::ZERO,
-            Ear::Slow => ANSWER_MAX,
-            Ear::Open => request.takes,
-        };
-        cx.kernel.agenda.plan(cx.world + takes, Item::Front(FrontItem::Reply { ticket, attempt }));
-        if ear == Ear::Deaf { Ok(()) } else { self.run(cx, ticket, attempt) }
-    }
-
-    /// The service carries it out.
-    fn run(&mut self, cx: &mut Cx<'_>, ticket: Ticket, attempt: u32) -> Verdict {
-        let Some((request, instance, ..)) = self.sent(ticket, attempt) else { return Ok(()) };
-        request.runs += 1;
-        request.ran = true;
-        let (runs, twice) = (request.runs, request.may_run_twice());
-        if request.kills {
-            cx.kernel.crash(cx.world, instance);
-        }
-        rule("replay", runs <= 1 || twice, || format!("{ticket:?} was carried out {runs} times"))
-    }
-
-    fn reply(&mut self, cx: &mut Cx<'_>, ticket: Ticket, attempt: u32) -> Verdict {
-        let Some((request, instance, _, since)) = self.sent(ticket, attempt) else { return Ok(()) };
-        if cx.now.since(since) >= ANSWER_MAX {
-            return self.over(cx, ticket, Outcome::TimedOut).map(|_| ());
-        }
-        match cx.kernel.ear(cx.world, instance) {
-            // Its connection is about to be found cut.
-            Ear::None => return Ok(()),
-            Ear::Deaf => {
-                cx.kernel
-                    .agenda
-                    .plan(cx.world + LOOK_AGAIN, Item::Front(FrontItem::Reply { ticket, attempt }));
-                return Ok(());
-            }
-            Ear::Slow | Ear::Open => {}
-        }
-        if !request.ran {
-            // It had waited for a service that heard nothing, up to now.
-            return self.wake(cx, ticket, attempt);
-        }
-        if request.resets {
-            return self.fail(cx, ticket, Outcome::Lost, Reach::Sent);
-        }
-        let Some(goes_on) = request.goes_on else {
-            self.gate.answered(cx.now, instance);
-            return self.over(cx, ticket, Outcome::Served).map(|_| ());
-        };
-        let streams = request.streams;
-        if let Place::Sent { phase, .. } = &mut request.place {
-            *phase = if streams { Phase::Streaming } else { Phase::Answering };
-        }
-        cx.kernel.agenda.plan(cx.world + goes_on, Item::Front(FrontItem::End { ticket, attempt }));
-        self.gate.answered(cx.now, instance);
-        if streams {
-            self.ledger.becomes_stream(instance);
-            self.gate.streams(cx.now, instance);
-        }
-        self.act(cx)
-    }
-
-    fn wake(&mut self, cx: &mut Cx<'_>, ticket: Ticket, attempt: u32) -> Verdict {
-        let Some((request, ..)) = self.sent(ticket, attempt) else { return Ok(()) };
-        let at = cx.world + request.takes;
-        cx.kernel.agenda.plan(at, Item::Front(FrontItem::Reply { ticket, attempt }));
-        self.run(cx, ticket, attempt)
-    }
-
-    fn end(&mut self, cx: &mut Cx<'_>, ticket: Ticket, attempt: u32) -> Verdict {
-        let Some((_, instance, ..)) = self.sent(ticket, attempt) else { return Ok(()) };
-        match cx.kernel.ear(cx.world, instance) {
-            Ear::None => Ok(()),
-            Ear::Deaf => {
-                cx.kernel.agenda.plan(cx.world + LOOK_AGAIN, Item::Front(FrontItem::End { ticket, attempt }));
-                Ok(())
-            }
-            Ear::Slow | Ear::Open => self.over(cx, ticket, Outcome::Served).map(|_| ()),
-        }
-    }
-
-    fn cut(&mut self, cx: &mut Cx<'_>, id: InstanceId) -> Verdict {
-        for (ticket, phase) in self.on(id) {
-            let reach = match phase {
-                Phase::Waiting => Reach::Sent,
-                Phase::Answering | Phase::Streaming => Reach::Answered,
-            };
-            self.fail(cx, ticket, Outcome::Lost, reach)?;
-        }
-        Ok(())
-    }
-
-    fn close_streams(&mut self, cx: &mut Cx<'_>, id: InstanceId) -> Verdict {
-        for (ticket, phase) in self.on(id) {
-            if phase == Phase::Streaming {
-                self.over(cx, ticket, Outcome::Served)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What the service has there.
-    fn on(&self, id: InstanceId) -> Vec<(Ticket, Phase)> {
-        let there = |(ticket, it): (&Ticket, &Request)| match it.place {
-            Place::Sent { instance, phase, reached: true, .. } if instance == id => Some((*ticket, phase)),
-            Place::Sent { .. } | Place::Held { .. } => None,
-        };
-        self.ledger.open.iter().filter_map(there).collect()
+fn draw_config(rng: &mut Rng) -> GateConfig {
+    GateConfig {
+        hold_wait: rng.millis(500, 30_000),
+        hold_requests: rng.pick(&[2, 8, 40, 10_000]),
+        hold_bytes: Bytes(rng.pick(&[150_000, 1_000_000, 64 << 20])),
+        in_flight_max: rng.pick(&[1, 4, 4096, 4096]),
     }
 }

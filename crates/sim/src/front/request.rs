@@ -16,8 +16,22 @@ pub(crate) enum Method {
     KeyedPost,
 }
 
+/// What becomes of it once the service has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Answered,
+    /// The answer goes on as a stream.
+    Streams,
+    /// The service dies of it.
+    Kills,
+    /// The service hangs up instead of answering.
+    Resets,
+}
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
+    /// It has just come.
+    New,
     Held {
         since: Instant,
         until: Instant,
@@ -43,11 +57,7 @@ pub(crate) struct Request {
     pub(crate) takes: Duration,
     /// From the answer's head to its end; `None`: both at once.
     pub(crate) goes_on: Option<Duration>,
-    pub(crate) streams: bool,
-    /// The service dies of it.
-    pub(crate) kills: bool,
-    /// The service hangs up instead of answering.
-    pub(crate) resets: bool,
+    pub(crate) fate: Fate,
     pub(crate) deaths: u8,
     /// How often it was carried out, and whether this attempt was.
     pub(crate) runs: u32,
@@ -64,15 +74,22 @@ pub(crate) struct Customs {
     resets: u64,
     streams: u64,
     pub(crate) leavers: u64,
+    /// So many come at once that even their replays are too many.
+    pub(crate) storms: bool,
+    /// Who asks for what is known to kill is not let in.
+    pub(crate) fences: bool,
 }
 
 impl Customs {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
+        let storms = rng.chance(2);
         Self {
             killers: rng.pick(&[0, 0, 0, 4]),
-            resets: rng.pick(&[0, 0, 1, 40]),
+            resets: if storms { 80 } else { rng.pick(&[0, 0, 1, 40]) },
             streams: rng.pick(&[0, 5, 30]),
             leavers: rng.pick(&[0, 5, 25]),
+            storms,
+            fences: rng.chance(30),
         }
     }
 
@@ -84,21 +101,27 @@ impl Customs {
 }
 
 impl Request {
-    pub(crate) fn draw(rng: &mut Rng, customs: &Customs, service: ServiceId, now: Instant) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, customs: &Customs, service: ServiceId) -> Self {
         let method = rng.pick(&[Method::Get, Method::Get, Method::Post, Method::Post, Method::KeyedPost]);
-        let streams = method == Method::Get && rng.chance(customs.streams);
+        let fate = match (rng.between(0, 99), rng.between(0, 99)) {
+            (kills, _) if kills < customs.killers => Fate::Kills,
+            (_, resets) if resets < customs.resets => Fate::Resets,
+            _ if method == Method::Get && rng.chance(customs.streams) => Fate::Streams,
+            _ => Fate::Answered,
+        };
         let takes = match rng.between(0, 19) {
             0 => rng.millis(2000, 15_000),
             1..=6 => rng.millis(50, 1500),
             7.. => rng.latency(1, 40),
         };
         let goes_on = match rng.between(0, 9) {
-            _ if streams => Some(rng.millis(500, 12_000)),
+            _ if fate == Fate::Streams => Some(rng.millis(500, 12_000)),
             0..=2 => Some(rng.latency(1, 300)),
             3.. => None,
         };
         // Many ask for the same.
-        let fingerprint = if rng.chance(40) { rng.between(0, 3) } else { rng.between(4, 1 << 40) };
+        let same = if customs.storms { 5 } else { 40 };
+        let fingerprint = if rng.chance(same) { rng.between(0, 3) } else { rng.between(4, 1 << 40) };
         Self {
             service,
             method,
@@ -107,15 +130,13 @@ impl Request {
             fingerprint,
             takes,
             goes_on,
-            streams,
-            kills: rng.chance(customs.killers),
-            resets: rng.chance(customs.resets),
+            fate,
             deaths: 0,
             runs: 0,
             ran: false,
             attempt: 0,
             waited: Duration::ZERO,
-            place: Place::Held { since: now, until: now },
+            place: Place::New,
         }
     }
 
@@ -152,7 +173,7 @@ impl Request {
     pub(crate) fn waited_at(&self, now: Instant) -> Duration {
         match self.place {
             Place::Held { since, .. } => self.waited + now.since(since),
-            Place::Sent { .. } => self.waited,
+            Place::New | Place::Sent { .. } => self.waited,
         }
     }
 }
