@@ -135,7 +135,8 @@ async fn be_small(upstream: SocketAddr) {
 }
 
 fn tell(line: &str) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    let mut out = std::io::stdout();
+    writeln!(out, "{line}").unwrap();
 }
 
 /// Of this process so far.
