@@ -324,13 +324,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let bytes = match self.lingered_bytes {
-            Some(bytes) => bytes,
-            None => {
-                ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-                self.lingered_bytes = Some(0);
-                0
-            }
+        let bytes = if let Some(bytes) = self.lingered_bytes {
+            bytes
+        } else {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.lingered_bytes = Some(0);
+            0
         };
         self.linger(cx, bytes).map(Ok)
     }

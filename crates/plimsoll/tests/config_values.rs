@@ -193,6 +193,7 @@ fn every_key_of_the_contract_is_taken() {
         handshake: Duration::from_secs(3),
         body_idle: Duration::from_secs(4),
         body_rate_min: 2048,
+        body_rate_after: Limits::default().body_rate_after,
         write_stall: Duration::from_secs(5),
         connect: Duration::from_secs(1),
         answer: Duration::from_mins(2),

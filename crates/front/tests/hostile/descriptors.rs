@@ -135,7 +135,10 @@ async fn be_small(upstream: SocketAddr) {
 }
 
 fn tell(line: &str) {
-    writeln!(std::io::stdout(), "{line}").unwrap();
+    let mut out = std::io::stdout();
+    out.write_all(line.as_bytes()).unwrap();
+    out.write_all(b"\n").unwrap();
+    out.flush().unwrap();
 }
 
 /// Of this process so far.
