@@ -158,7 +158,10 @@ async fn an_answer_can_come_before_the_upload_is_done() {
         }
     })
     .await;
-    let world = World::before(&upstream, |_| {});
+    let world = World::before(&upstream, |config| {
+        config.limits.body_idle = Duration::from_mins(10);
+        config.limits.body_rate_after = Duration::from_mins(10);
+    });
     let mut uploading = connect(world.http).await;
     uploading.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
     assert_eq!(uploading.response().await.unwrap().text(), "ok");
@@ -345,6 +348,24 @@ async fn a_websocket_is_a_connection_both_ways() {
         .await;
     assert_eq!(connect(world.http).await.rest().await, b"", "nor has its client another");
     client.io.shutdown().await.unwrap();
+    assert_eq!(client.rest().await, b"bye");
+    until("its place to be free", || (world.front.counts().connections == 0).then_some(())).await;
+    assert_eq!(world.in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_websocket_ends_with_its_service() {
+    let upstream = Upstream::new(|mut served| async move {
+        served.request().await;
+        served
+            .send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbye")
+            .await;
+    })
+    .await;
+    let world = World::before(&upstream, |_| {});
+    let mut client = connect(world.http).await;
+    client.send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    assert_eq!(client.head().await.unwrap().status(), 101);
     assert_eq!(client.rest().await, b"bye");
     until("its place to be free", || (world.front.counts().connections == 0).then_some(())).await;
     assert_eq!(world.in_flight(), 0);
