@@ -40,7 +40,7 @@ mod worker;
 pub use answer::REASON;
 pub use config::FrontConfig;
 pub use endpoint::Endpoint;
-pub use front::{Front, FrontCounts, FrontError};
+pub use front::{Changed, Front, FrontCounts, FrontError};
 pub use pattern::PATTERNS_MAX;
 pub use reports::{FrontRecord, LostRequest, ReplayedRequest, Reports, span};
 pub use stats::{BUCKETS_MS, RouteStats};

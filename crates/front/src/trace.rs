@@ -13,7 +13,7 @@ use crate::line::Line;
 use crate::local::Local;
 use crate::meter::Meter;
 use crate::shared::Backend;
-use crate::stats::Finished;
+use crate::stats::{Finished, RouteKey};
 
 /// A request that is given up later than this was waited for.
 const CALLED_OFF_WITHIN: Duration = Duration::from_secs(1);
@@ -28,7 +28,8 @@ pub(crate) struct Trace {
     version: Version,
     /// By which the service knows it.
     pub(crate) request_id: Option<HeaderValue>,
-    pub(crate) service: Option<ServiceId>,
+    /// Where it is counted, once it is known which service it is for.
+    route: Option<RouteKey>,
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) status: u16,
     pub(crate) reason: Option<&'static str>,
@@ -60,7 +61,7 @@ impl Trace {
             uri: request.uri().clone(),
             version: request.version(),
             request_id: None,
-            service: None,
+            route: None,
             backend: None,
             status: 0,
             reason: None,
@@ -71,6 +72,11 @@ impl Trace {
             replays: 0,
             cut_off: false,
         }
+    }
+
+    /// It is for this service.
+    pub(crate) fn goes_to(&mut self, service: ServiceId) {
+        self.route = Some(self.local.begin(service, self.method.as_str(), self.uri.path()));
     }
 
     pub(crate) const fn sent(&mut self, bytes: usize) {
@@ -114,19 +120,19 @@ impl Drop for Trace {
         if self.line.http2 {
             self.line.meter.stream_ended(left && took < CALLED_OFF_WITHIN);
         }
-        if let Some(service) = self.service {
-            self.local.count(&Finished {
-                service,
-                method: self.method.as_str(),
-                path: self.uri.path(),
-                status: self.status,
-                request_bytes: self.request_bytes,
-                response_bytes: self.response_bytes,
-                held: !self.held.is_zero(),
-                replayed: self.replays > 0,
-                cut_off: self.cut_off || left,
-                took,
-            });
+        if let Some(route) = self.route {
+            self.local.count(
+                route,
+                &Finished {
+                    status: self.status,
+                    request_bytes: self.request_bytes,
+                    response_bytes: self.response_bytes,
+                    held: !self.held.is_zero(),
+                    replayed: self.replays > 0,
+                    cut_off: self.cut_off || left,
+                    took,
+                },
+            );
         }
         self.local.log(|| LogLine {
             client: self.client(),
@@ -139,6 +145,7 @@ impl Drop for Trace {
             held: self.held,
             attempts: self.attempts,
             replays: self.replays,
+            request_id: self.request_id(),
             instance: self.backend.as_ref().map(|it| it.name.clone()),
             reason: self.reason,
             cut_off: self.cut_off || left,

@@ -82,7 +82,7 @@ fn begin(
     let Some(destination) = setup.routes.find(host.as_str(), request.uri().path()) else {
         return Begun::Answered(Err(Answer::no_route()));
     };
-    trace.service = Some(destination.service);
+    trace.goes_to(destination.service);
     let upgrade = headers::upgrade(request.headers(), request.version());
     let upgrading = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
