@@ -16,6 +16,8 @@ pub mod config;
 mod connection;
 mod endpoint;
 mod front;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod headers;
 mod joined;
 mod journey;

@@ -324,13 +324,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let bytes = if let Some(bytes) = self.lingered_bytes {
-            bytes
-        } else {
+        if self.lingered_bytes.is_none() {
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.lingered_bytes = Some(0);
-            0
-        };
+        }
+        let bytes = self.lingered_bytes.unwrap_or_default();
         self.linger(cx, bytes).map(Ok)
     }
 }

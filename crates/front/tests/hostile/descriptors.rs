@@ -136,9 +136,7 @@ async fn be_small(upstream: SocketAddr) {
 
 fn tell(line: &str) {
     let mut out = std::io::stdout();
-    out.write_all(line.as_bytes()).unwrap();
-    out.write_all(b"\n").unwrap();
-    out.flush().unwrap();
+    writeln!(out, "{line}").unwrap();
 }
 
 /// Of this process so far.
