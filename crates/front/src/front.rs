@@ -44,12 +44,14 @@ pub enum FrontError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrontCounts {
     pub connections: u32,
-    /// Ended for silence, an unfinished head, a body that stopped or dripped, a response that was not taken.
+    /// Ended for silence, an unfinished head, a body that stopped or dripped, a response that was not taken, requests that
+    /// were called off one after the other.
     pub ended_idle: u64,
     pub ended_head: u64,
     pub ended_body: u64,
     pub ended_body_slow: u64,
     pub ended_write: u64,
+    pub ended_flood: u64,
     /// Lines that the access log lost.
     pub log_lines_lost: u64,
 }
@@ -66,6 +68,14 @@ pub struct Front {
     threads: Mutex<Vec<JoinHandle<()>>>,
     /// What certificates there are, and how to have them looked at anew.
     kept: Option<(Tls, Reloader)>,
+}
+
+/// What new settings came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub anything: bool,
+    /// The certificates still come from where they came from before: another place takes a new start.
+    pub certificate_stays: bool,
 }
 
 impl Front {
@@ -128,12 +138,19 @@ impl Front {
         Ok(())
     }
 
-    /// New settings. Listeners that stay keep their connections; an error changes nothing.
-    pub fn configure(&self, config: FrontConfig) -> Result<(), FrontError> {
-        let listeners = bind_all(&config.listeners, &self.orders.borrow())?;
+    /// New settings. Listeners that stay keep their connections; an error changes nothing. Where certificates come from
+    /// is settled at the start: [`Changed::certificate_stays`] says that it was to be another place.
+    pub fn configure(&self, config: FrontConfig) -> Result<Changed, FrontError> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = Changed {
+            anything: *current != config,
+            certificate_stays: current.certificate != config.certificate,
+        };
+        let config = FrontConfig { certificate: current.certificate.clone(), ..config };
+        let listeners = bind_all(&config.listeners, &self.orders.borrow())?;
         if config.access_log != current.access_log {
-            *self.log.write().unwrap_or_else(PoisonError::into_inner) = open_log(&config)?;
+            let log = open_log(&config)?;
+            *self.log.write().unwrap_or_else(PoisonError::into_inner) = log;
         } else if let Some(log) = &*self.log.read().unwrap_or_else(PoisonError::into_inner) {
             log.reopen();
         }
@@ -144,7 +161,7 @@ impl Front {
         self.shared.change_setup(Setup::of(&config));
         self.orders.send_modify(|orders| orders.listeners = listeners);
         *current = config;
-        Ok(())
+        Ok(changed)
     }
 
     /// Where it listens, with the ports that were picked for port 0.
@@ -214,6 +231,7 @@ impl Front {
             ended_body: ended(2),
             ended_body_slow: ended(3),
             ended_write: ended(4),
+            ended_flood: ended(5),
             log_lines_lost: log.as_ref().map_or(0, AccessLog::lost),
         }
     }

@@ -9,6 +9,8 @@
 
 pub mod cgroup;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod limits;
 mod lock;
 pub mod notify;

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use plimsoll_front::{Front, FrontError};
@@ -11,7 +12,7 @@ use plimsoll_guard::records::EventRecord;
 use plimsoll_guard::traffic::Traffic;
 use plimsoll_guard::{Guard, GuardError, Hooks, Settings, tell};
 
-use crate::carry::{self, Carrier};
+use crate::carry::{self, Carrier, Latest};
 use crate::cli::{Exit, Global, LogStyle, Run};
 use crate::config::{Config, ConfigErrors, Host, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
@@ -78,13 +79,20 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
     let style = args.log;
     let (mut printer, rest) = Printer::start();
     let guard = Guard::prepare(settings)?;
-    let traffic = carrier(&config, &state)?;
+    let latest = Latest::default();
+    let traffic = carrier(&config, &state, Arc::clone(&latest))?;
+    let has_front = traffic.is_some();
     for line in guard.degraded() {
         let _ = writeln!(io::stderr(), "plimsoll: {line}");
     }
     guard.run(Hooks {
         reloader: Box::new(move || {
-            source.read().map(|(_, settings, _)| settings).map_err(|error| error.to_string())
+            let (config, settings, _) = source.read().map_err(|error| error.to_string())?;
+            if config.front.is_some() && !has_front {
+                return Err("[front] was added, which takes a restart of the guard".to_owned());
+            }
+            *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+            Ok(settings)
         }),
         traffic,
         on_event: Box::new(move |event| printer.print(style, event)),
@@ -96,7 +104,7 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
 }
 
 /// The front, where one is configured. It listens from here on, and holds until there is an instance.
-fn carrier(config: &Config, state: &Path) -> Result<Option<Box<dyn Traffic>>, RunError> {
+fn carrier(config: &Config, state: &Path, latest: Latest) -> Result<Option<Box<dyn Traffic>>, RunError> {
     let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
     let Some(front) = carry::config(config, state, descriptors) else { return Ok(None) };
     let started = Front::start(&front)?;
@@ -104,7 +112,7 @@ fn carrier(config: &Config, state: &Path) -> Result<Option<Box<dyn Traffic>>, Ru
         let scheme = if tls { "https" } else { "http" };
         let _ = writeln!(io::stderr(), "plimsoll: front on {scheme}://{address}");
     }
-    Ok(Some(Box::new(Carrier::new(started, &front))))
+    Ok(Some(Box::new(Carrier::new(started, &front, state, latest))))
 }
 
 fn listening(socket: &std::path::Path) {
