@@ -14,6 +14,7 @@ pub mod ledger;
 pub mod logs;
 pub mod placeholders;
 mod probe;
+mod quick;
 pub mod records;
 pub mod sweep;
 pub mod tell;

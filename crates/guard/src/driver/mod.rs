@@ -38,6 +38,7 @@ use crate::control::Ask;
 use crate::ground::Ground;
 use crate::ledger::LedgerHandle;
 use crate::logs::PumpHandle;
+use crate::quick::QuickMap;
 use crate::records::{Evidence, IncidentRecord};
 use crate::traffic::{Traffic, TrafficNews};
 use crate::workload::{Settings, Workload};
@@ -147,7 +148,7 @@ pub struct Driver {
     settings: Settings,
     ground: Arc<Ground>,
     seats: Vec<Seat>,
-    instances: HashMap<InstanceId, Running>,
+    instances: QuickMap<InstanceId, Running>,
     by_pid: HashMap<i32, Owner>,
     early_exits: HashMap<i32, (tokio::time::Instant, kernel::Exit)>,
     launches: usize,
@@ -199,7 +200,7 @@ impl Driver {
             head: Head::new(parts.ledger.next_incident_id()),
             clock: Clock::start(),
             seats: Vec::new(),
-            instances: HashMap::new(),
+            instances: QuickMap::default(),
             by_pid: HashMap::new(),
             early_exits: HashMap::new(),
             launches: 0,
