@@ -23,7 +23,7 @@ enum Source {
     Rustup(&'static [&'static str]),
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need {
         program: "rustfmt",
         is_there: || cargo_knows("fmt"),
@@ -42,6 +42,7 @@ const NEEDS: [Need; 10] = [
         is_there: || shell::has("qemu-system-x86_64"),
         from: Source::Apt("qemu-system-x86"),
     },
+    Need { program: "c++", is_there: || shell::has("c++"), from: Source::Apt("g++") },
     Need { program: "node", is_there: || shell::has("node"), from: Source::Apt("nodejs") },
     Need { program: "python3", is_there: || shell::has("python3"), from: Source::Apt("python3") },
     Need { program: "pebble", is_there: || shell::has("pebble"), from: Source::Apt("pebble") },
