@@ -7,10 +7,11 @@ use crate::action::Action;
 use crate::config::ServiceConfig;
 use crate::deadlines::{Deadlines, Due};
 use crate::event::Event;
-use crate::ids::{InstanceId, ServiceId};
+use crate::ids::{IncidentId, InstanceId, ServiceId};
 use crate::planted::Plant;
 use crate::record::{Kind, Record};
-use crate::service::{Cx, Service};
+use crate::saved::{Saved, SavedService};
+use crate::service::{Cx, Found, Service};
 use crate::units::Instant;
 use crate::view::ServiceView;
 
@@ -22,6 +23,7 @@ pub struct Head {
     deadlines: Deadlines,
     actions: VecDeque<Action>,
     next_incident: u64,
+    changes: u64,
     plant: Plant,
 }
 
@@ -33,6 +35,7 @@ impl Head {
             deadlines: Deadlines::default(),
             actions: VecDeque::new(),
             next_incident: next_incident.max(1),
+            changes: 0,
             plant: Plant::default(),
         }
     }
@@ -57,8 +60,14 @@ impl Head {
             }));
             return;
         };
+        let before = cx.actions.len();
+        let told = matches!(event, Event::Sampled { .. } | Event::Probed { .. } | Event::InFlight { .. });
         service.handle(&mut cx, event);
         service.settle(&mut cx);
+        // An answer that leads to nothing changes nothing that has to outlive us.
+        if !told || cx.actions.len() > before {
+            self.changes += 1;
+        }
     }
 
     /// Second verb: deal with everything that is due.
@@ -69,6 +78,7 @@ impl Head {
             // A question changes nothing; there are a thousand of them a second, and each answer settles.
             if !matches!(due, Due::Sample(_)) {
                 service.settle(&mut cx);
+                self.changes += 1;
             }
         }
     }
@@ -81,6 +91,41 @@ impl Head {
     /// Fourth verb: the next thing to do, in the order decided.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// What the next head has to know, should this one end. Cheap to ask for again once [`Head::changes`] has moved.
+    pub fn save(&self) -> Saved {
+        let services = self.services.iter().map(|service| service.save(&self.deadlines)).collect();
+        Saved { next_incident: self.next_incident, services }
+    }
+
+    /// A number for an incident that is not a service's.
+    pub const fn next_incident(&mut self) -> IncidentId {
+        let id = IncidentId(self.next_incident);
+        self.next_incident += 1;
+        id
+    }
+
+    /// Numbers below this were given by an earlier head.
+    pub fn raise_incidents(&mut self, next: u64) {
+        self.next_incident = self.next_incident.max(next);
+    }
+
+    /// Moves when there may be something new to save.
+    pub const fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Takes a service over from a head that ended, instead of starting it: `saved` is what that one left, where it can
+    /// be read, and `found` every instance that is still held for it, whatever has become of it. Instances whose main
+    /// process has ended are told of with [`Event::Exited`] as always, right after this.
+    pub fn adopt(&mut self, now: Instant, id: ServiceId, saved: Option<&SavedService>, found: &[Found]) {
+        if let Some((service, mut cx)) = self.at(now, id) {
+            service.adopt(&mut cx, saved, found);
+            service.settle(&mut cx);
+            service.tell_standing(&mut cx);
+        }
+        self.changes += 1;
     }
 
     /// What is to be seen of a service.

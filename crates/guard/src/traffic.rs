@@ -72,6 +72,8 @@ pub trait Traffic {
     /// How the front is doing, and one service's requests.
     fn status(&self) -> FrontStatus;
     fn status_of(&self, service: ServiceId) -> Option<TrafficStatus>;
-    /// The guard ends: nothing new is accepted.
+    /// Another guard takes the listeners over: nothing new is accepted, and what is in flight goes on. Returns at once.
+    fn let_go(&self);
+    /// The guard ends: nothing new is accepted. Blocks until what is in flight is finished, or has had its time.
     fn close(&self);
 }

@@ -63,6 +63,11 @@ impl Service {
         }
     }
 
+    /// For somebody who has not been told before.
+    pub(crate) fn tell_standing(&self, cx: &mut Cx<'_>) {
+        cx.act(Action::Stand { service: self.id, standing: self.standing });
+    }
+
     fn settle_slots(&mut self, cx: &mut Cx<'_>) {
         for slot in 0..self.slots.len() {
             if self.intent == Intent::Up && slot < self.slots_wanted() {

@@ -53,6 +53,7 @@ pub(super) async fn answer(
         }
         (&Method::POST, ["api", "v1", "services", name, verb]) => order(&asker, name, verb).await,
         (&Method::POST, ["api", "v1", "reload"]) => reload(&asker).await,
+        (&Method::POST, ["api", "v1", "upgrade"]) => upgrade(&asker, &query).await,
         _ => error(StatusCode::NOT_FOUND, &format!("no such route: {} {path}", request.method())),
     };
     Ok(answer)
@@ -87,6 +88,17 @@ async fn order(asker: &Asker, name: &str, verb: &str) -> Answer {
 async fn reload(asker: &Asker) -> Answer {
     match ask(asker, Ask::Reload).await {
         Some(Ok(done)) => json_of(&json!({ "reloaded": done })),
+        Some(Err(problem)) => error(StatusCode::UNPROCESSABLE_ENTITY, &problem),
+        None => gone(),
+    }
+}
+
+async fn upgrade(asker: &Asker, query: &Query) -> Answer {
+    let Some(path) = query.get("binary").map(std::path::PathBuf::from) else {
+        return error(StatusCode::BAD_REQUEST, "name the binary");
+    };
+    match ask(asker, |reply| Ask::Upgrade { path, reply }).await {
+        Some(Ok(done)) => json_of(&json!({ "upgrade": done })),
         Some(Err(problem)) => error(StatusCode::UNPROCESSABLE_ENTITY, &problem),
         None => gone(),
     }

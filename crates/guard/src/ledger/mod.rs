@@ -77,6 +77,17 @@ impl LedgerHandle {
         Self { inner: Arc::new(Inner { shared }) }
     }
 
+    /// Memory alone, and why.
+    pub fn without_disk(why: &str) -> Self {
+        let shared = Arc::new(Shared::new(Timestamp::now()));
+        shared.finish(|state| {
+            state.health.ok = false;
+            why.clone_into(&mut state.health.message);
+            state.end();
+        });
+        Self { inner: Arc::new(Inner { shared }) }
+    }
+
     /// Puts an event on record and gives it to every subscriber. Never waits, never fails.
     pub fn event(&self, event: EventRecord) {
         self.inner.shared.event(event);

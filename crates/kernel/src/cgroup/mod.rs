@@ -14,7 +14,7 @@ mod usage;
 mod v1;
 mod v2;
 
-pub use discover::{Discovery, Refusal, discover};
+pub use discover::{Discovery, Refusal, discover, discover_with};
 pub use group::{Group, Membership};
 pub use hierarchy::Hierarchy;
 pub use usage::{MemoryUse, OomCounts};

@@ -1,0 +1,861 @@
+//! The whole of init's life: one loop that waits for signals, for what guards say and for children on their way.
+//!
+//! It starts a guard and starts another when that one ends, keeps what guards ask it to keep, starts and reaps what
+//! they ask it to start, and hands all of it to the next one. What it does not do: read a configuration, know what a
+//! service is, choose between two instances, write a file.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use plimsoll_kernel::cgroup::Membership;
+use plimsoll_kernel::process::{self, Identity, Signal};
+use plimsoll_kernel::spawn::{self, Command, SpawnError, Step};
+use plimsoll_kernel::{self as kernel, Exit, Roots, Signals, reap_next, receive_packet};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::children::{Born, Child, Children, Ended, State};
+use crate::kept::Kept;
+use crate::notify::{self, Notifier};
+use crate::outbox::Outbox;
+use crate::protocol::{self, PACKET_BYTES_MAX, Role, Spawn, ToGuard, ToInit, Welcome};
+use crate::resume::{Saved, SavedChild};
+use crate::streak::Streak;
+use crate::watchdog::{self, LOOK_EVERY, Watchdog};
+use crate::{command, wire};
+
+/// The hidden words by which the binary becomes one of us.
+pub const INIT_WORD: &str = "run-init";
+pub const GUARD_WORD: &str = "run-guard";
+/// Before the number of what an earlier version left, and before the number of a file to be looked at only.
+pub const RESUME_WORD: &str = "--resume";
+pub const TRY_WORD: &str = "--try";
+/// The guard's descriptor to us.
+pub const LINK_FD: i32 = 3;
+
+/// So that nothing put at [`LINK_FD`] can take its place.
+const BINARY_FD_MIN: i32 = 64;
+/// Packets taken from one guard before the others are looked at.
+const PACKETS_AT_ONCE: usize = 256;
+/// A new version has this long for each step of taking over.
+const UPGRADE_STEP: Duration = Duration::from_secs(30);
+/// Whoever was replaced has this long to finish what is in flight.
+const LEAVE_WITHIN: Duration = Duration::from_secs(60);
+/// While everything is being stopped, so many guards may fail at it before we do it ourselves.
+const ENDING_TRIES: u32 = 3;
+const STOP_GRACE: Duration = Duration::from_secs(10);
+const STOP_AT_LAST: Duration = Duration::from_secs(20);
+/// Exit codes of a guard that says why it cannot begin; others are accidents.
+const SAID_CODES: std::ops::RangeInclusive<i32> = 0..=70;
+const INTERNAL: u8 = 70;
+/// The new version's own look at what we would leave it.
+const TRY_WITHIN: Duration = Duration::from_secs(5);
+
+/// A guard and what we have of it.
+#[derive(Debug)]
+struct Guard {
+    identity: Identity,
+    socket: OwnedFd,
+    outbox: Outbox,
+    role: Role,
+    greeted: bool,
+    ready_since: Option<Instant>,
+    /// It has said that it ends on purpose.
+    bye: Option<u8>,
+    /// Its end of the socket is closed.
+    silent: bool,
+    watchdog: Watchdog,
+}
+
+/// A new version on its way in.
+#[derive(Debug)]
+struct Upgrade {
+    binary: OwnedFd,
+    stage: Stage,
+    until: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The candidate looks whether it could. Goes to `Yielding`, or fails and nothing has changed.
+    Trying,
+    /// The present guard lets go. Goes to `Taking`; failing, its own version is started again.
+    Yielding,
+    /// The new one takes over; failing, the old version is started again.
+    Taking,
+    /// The new one guards; the old one finishes what is in flight. Then we follow.
+    Leaving,
+}
+
+#[derive(Debug)]
+struct Init {
+    /// What `plimsoll` was called with, for every guard.
+    args: Vec<OsString>,
+    /// The program, open: it may be deleted or replaced on the disk.
+    binary: OwnedFd,
+    roots: Roots,
+    signals: Signals,
+    children: Children,
+    kept: Kept,
+    guard: Option<Guard>,
+    /// A candidate, or one that was replaced.
+    other: Option<Guard>,
+    upgrade: Option<Upgrade>,
+    /// The guard is of a version that we have yet to become.
+    follow_due: bool,
+    life: u64,
+    streak: Streak,
+    died: String,
+    start_at: Option<Instant>,
+    ending: bool,
+    ending_failures: u32,
+    stopping_since: Option<Instant>,
+    looked: Instant,
+    told_alive: Instant,
+    notifier: Notifier,
+    code: Option<u8>,
+}
+
+/// Runs until everything is stopped; the exit code for whoever started us. `words` are those behind [`INIT_WORD`].
+pub fn run(words: &[OsString]) -> u8 {
+    let number = |word: Option<&OsString>| word.and_then(|it| it.to_str()?.parse().ok()).unwrap_or(-1);
+    let made = match words {
+        [word, file, ..] if word == TRY_WORD => {
+            let file = kernel::inherited(number(Some(file))).ok_or_else(|| "no such file".to_owned());
+            return u8::from(file.and_then(Saved::try_read).is_err());
+        }
+        [word, file, ..] if word == RESUME_WORD => Init::resume(number(Some(file))),
+        args => Init::new(args.to_vec()),
+    };
+    match made {
+        Ok(mut init) => init.run(),
+        Err(why) => {
+            say(&why);
+            INTERNAL
+        }
+    }
+}
+
+impl Init {
+    fn new(args: Vec<OsString>) -> Result<Self, String> {
+        let signals = prepare_process()?;
+        let binary = rustix::fs::open(
+            "/proc/self/exe",
+            rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        );
+        let binary = binary.map_err(|error| format!("open our own program: {error}"))?;
+        let mut kept = Kept::default();
+        for notify::Listening { socket, name } in notify::sockets() {
+            kept.keep(format!("activated {name} {}", socket.as_raw_fd()), socket);
+        }
+        Ok(Self {
+            args,
+            binary: high(&binary)?,
+            roots: Roots::default(),
+            signals,
+            children: Children::default(),
+            kept,
+            guard: None,
+            other: None,
+            upgrade: None,
+            follow_due: false,
+            life: 0,
+            streak: Streak::default(),
+            died: String::new(),
+            start_at: Some(Instant::now()),
+            ending: false,
+            ending_failures: 0,
+            stopping_since: None,
+            looked: Instant::now(),
+            told_alive: Instant::now(),
+            notifier: Notifier::from_environment(),
+            code: None,
+        })
+    }
+
+    /// Goes on where the version before us stopped, in the same process.
+    fn resume(file: i32) -> Result<Self, String> {
+        let file = kernel::inherited(file).ok_or("what the last version left is not there")?;
+        let saved = Saved::read(file)?;
+        let mut init = Self {
+            binary: high(&saved.binary)?,
+            life: saved.life,
+            streak: Streak(saved.streak),
+            start_at: None,
+            ..Self::new(saved.args)?
+        };
+        for child in saved.children {
+            let SavedChild { kind, name, note, identity, output, end } = child;
+            let state = end.map_or(State::Running, State::Ended);
+            init.children.add(Child { kind, name, note, identity, output, state });
+        }
+        init.kept = Kept::default();
+        saved.kept.into_iter().for_each(|(key, file)| init.kept.keep(key, file));
+        match saved.guard {
+            Some((identity, socket)) => {
+                let mut guard = Guard::new(identity, socket, Role::Sole);
+                (guard.greeted, guard.ready_since) = (true, Some(Instant::now()));
+                init.guard = Some(guard);
+            }
+            None => init.start_at = Some(Instant::now()),
+        }
+        Ok(init)
+    }
+
+    fn run(&mut self) -> u8 {
+        loop {
+            self.wait();
+            self.take_signals();
+            self.hear();
+            self.tell_born();
+            self.reap();
+            self.due(Instant::now());
+            if let Some(code) = self.over() {
+                return code;
+            }
+        }
+    }
+
+    fn over(&self) -> Option<u8> {
+        let code = self.code?;
+        (self.guard.is_none() && self.other.is_none()).then_some(code)
+    }
+
+    // What wakes us.
+
+    fn wait(&self) {
+        let mut wanted = vec![PollFd::new(&self.signals, PollFlags::IN)];
+        for guard in self.guards() {
+            if !guard.silent {
+                let more = if guard.outbox.is_empty() { PollFlags::empty() } else { PollFlags::OUT };
+                wanted.push(PollFd::new(&guard.socket, PollFlags::IN | more));
+            }
+        }
+        wanted.extend(self.children.starting().map(|it| PollFd::new(it.outcome_fd(), PollFlags::IN)));
+        let left = self.next_due().saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(left).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+        // Interrupted or short of memory: everything is looked at all the same.
+        let _ = poll(&mut wanted, Some(&timeout));
+    }
+
+    fn guards(&self) -> impl Iterator<Item = &Guard> {
+        self.guard.iter().chain(&self.other)
+    }
+
+    fn next_due(&self) -> Instant {
+        let starting = self.children.starting().map(kernel::spawn::Pending::until);
+        let alive = self.notifier.watchdog().map(|every| self.told_alive + every);
+        let upgrade = self.upgrade.as_ref().map(|it| it.until);
+        let all = self.start_at.into_iter().chain(starting).chain(alive).chain(upgrade);
+        all.fold(self.looked + LOOK_EVERY, Instant::min)
+    }
+
+    fn due(&mut self, now: Instant) {
+        if self.notifier.watchdog().is_some_and(|every| now >= self.told_alive + every) {
+            self.told_alive = now;
+            self.notifier.alive();
+        }
+        if now >= self.looked + LOOK_EVERY {
+            self.looked = now;
+            self.look();
+        }
+        if self.upgrade.as_ref().is_some_and(|it| now >= it.until) {
+            self.upgrade_late();
+        }
+        if self.start_at.is_some_and(|at| now >= at) {
+            self.start_at = None;
+            self.start_sole();
+        }
+    }
+
+    /// Once a second: does the guard still decide?
+    fn look(&mut self) {
+        let roots = &self.roots;
+        if let Some(guard) = &mut self.guard
+            && guard.watchdog.bites(guard.ready_since.is_some(), || watchdog::is_stopped(roots, guard.identity))
+        {
+            say("the guard decides nothing any more and is replaced");
+            "it decided nothing any more".clone_into(&mut self.died);
+            guard.kill(roots);
+        }
+        if self.stopping_since.is_some() {
+            self.stop_by_ourselves();
+        }
+        if self.follow_due {
+            self.follow();
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            if signal == Signal::TERM || signal == Signal::INT || signal == Signal::QUIT {
+                self.end();
+            } else if signal == Signal::HUP
+                && let Some(guard) = &self.guard
+            {
+                guard.signal(&self.roots, Signal::HUP);
+            }
+        }
+    }
+
+    /// Told to end, by signal or by the guard: what is left is stopped, by the guard if there is one.
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ending, true) {
+            self.notifier.stopping();
+        }
+        if self.upgrade.as_ref().is_some_and(|it| it.stage == Stage::Trying) {
+            self.upgrade = None;
+            self.other.iter().for_each(|it| it.kill(&self.roots));
+        }
+        match &self.guard {
+            Some(guard) => guard.signal(&self.roots, Signal::TERM),
+            None if self.children.are_over() => self.code = Some(0),
+            None => self.start_at = Some(Instant::now()),
+        }
+    }
+
+    // Guards: starting, greeting, hearing, replacing.
+
+    fn start_sole(&mut self) {
+        if self.guard.is_some() || self.code.is_some() || self.stopping_since.is_some() {
+            return;
+        }
+        match self.start(&self.binary, Role::Sole) {
+            Ok(guard) => self.guard = Some(guard),
+            Err(why) => {
+                say(&format!("the guard cannot be started: {why}"));
+                self.plan_start(Duration::ZERO, &why);
+            }
+        }
+    }
+
+    fn start(&self, binary: &OwnedFd, role: Role) -> Result<Guard, String> {
+        let words = |error: io::Error| error.to_string();
+        let (ours, theirs) = kernel::packet_pair().map_err(|error| error.to_string())?;
+        let mut argv: Vec<OsString> = vec!["plimsoll".into(), GUARD_WORD.into()];
+        argv.extend(self.args.iter().cloned());
+        let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+        let copy = |fd: rustix::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map_err(words);
+        let mut command =
+            Command::new(argv, notify::environment(), folder, copy(rustix::stdio::stdout())?);
+        command.program = Some(format!("/proc/self/fd/{}", binary.as_raw_fd()).into());
+        command.errors = Some(copy(rustix::stdio::stderr())?);
+        command.inherit = vec![theirs];
+        command.dies_with_us = true;
+        command.no_new_privs = false;
+        let child = spawn::spawn(&command).map_err(|error| error.to_string())?;
+        Ok(Guard::new(child.identity, ours, role))
+    }
+
+    fn hear(&mut self) {
+        for first in [true, false] {
+            for _ in 0..PACKETS_AT_ONCE {
+                let Some(guard) = self.seat(first) else { break };
+                if guard.silent {
+                    break;
+                }
+                if guard.outbox.flush(&guard.socket).is_err() {
+                    guard.silent = true;
+                }
+                let mut buffer = [0; PACKET_BYTES_MAX];
+                match receive_packet(&guard.socket, &mut buffer, false) {
+                    Ok((0, _)) => guard.silent = true,
+                    Ok((length, files)) => {
+                        let packet = buffer.get(..length).unwrap_or_default();
+                        self.heard(first, ToInit::decode(packet), files);
+                    }
+                    Err(Errno::AGAIN) => break,
+                    Err(_) => guard.silent = true,
+                }
+            }
+        }
+    }
+
+    fn seat(&mut self, first: bool) -> Option<&mut Guard> {
+        if first { self.guard.as_mut() } else { self.other.as_mut() }
+    }
+
+    fn heard(&mut self, first: bool, said: Result<ToInit, wire::Garbled>, files: Vec<OwnedFd>) {
+        let mut files = files.into_iter();
+        let Ok(said) = said else {
+            // Another version's word, or nonsense: a guard that cannot be understood is none.
+            say("the guard says what is not understood and is replaced");
+            return self.seat(first).map_or((), |guard| guard.kill(&Roots::default()));
+        };
+        match said {
+            ToInit::Hello { oldest, newest, version } => self.greet(first, oldest, newest, &version),
+            ToInit::Fed => self.seat(first).map_or((), |guard| guard.watchdog.fed()),
+            ToInit::Prepared if !first => self.candidate_prepared(),
+            ToInit::Bye { code } => self.seat(first).map_or((), |guard| guard.bye = Some(code)),
+            // From here on only the one that guards has a say.
+            _ if !first => {}
+            ToInit::Spawn(request) => self.spawn(request, files),
+            ToInit::Forget { child } => self.children.forget(child),
+            ToInit::Keep { key } => files.next().map_or((), |file| self.kept.keep(key, file)),
+            ToInit::Drop { key } => self.kept.drop_key(&key),
+            ToInit::Ready => self.guard_ready(),
+            ToInit::Stopping => self.ending = true,
+            ToInit::Upgrade { path } => files.next().map_or((), |file| self.begin_upgrade(&path, &file)),
+            ToInit::Yielded => self.yielded(),
+            ToInit::Reloading => self.notifier.reloading(),
+            ToInit::Reloaded => self.notifier.reloaded(),
+            ToInit::Prepared => {}
+        }
+    }
+
+    fn greet(&mut self, first: bool, oldest: u16, newest: u16, version: &str) {
+        let Some(spoken) = protocol::common(oldest, newest) else {
+            say(&format!("a guard of version {version} speaks another protocol than init does"));
+            let refused = ToGuard::Refused { oldest: protocol::OLDEST, newest: protocol::NEWEST };
+            return self.tell(first, refused, None);
+        };
+        self.life += 1;
+        let Some(guard) = self.seat(first) else { return };
+        guard.greeted = true;
+        let role = guard.role;
+        let welcome = Welcome {
+            version: spoken,
+            init_pid: std::process::id().cast_signed(),
+            life: self.life,
+            died: protocol::cut(&self.died),
+            reduced: self.streak.wants_reduced(),
+            ending: self.ending,
+            role,
+        };
+        self.tell(first, ToGuard::Welcome(welcome), None);
+        let kept: Vec<(String, OwnedFd)> =
+            self.kept.iter().filter_map(|(key, file)| Some((key.to_owned(), copy(file)?))).collect();
+        for (key, file) in kept {
+            self.tell(first, ToGuard::Kept { key }, Some(file));
+        }
+        self.tell(first, ToGuard::KeptAll, None);
+        if role == Role::Sole {
+            self.hand_over();
+        }
+    }
+
+    /// Every child, and the word to begin.
+    fn hand_over(&mut self) {
+        let about = |child: &Child| {
+            let (name, note) = (child.name.clone(), child.note.clone());
+            let told =
+                ToGuard::Child { kind: child.kind, name, note, child: child.identity, end: child.end() };
+            (told, child.output.as_ref().and_then(copy))
+        };
+        let all: Vec<_> = self.children.iter().map(about).collect();
+        self.children.handed_over();
+        for (told, output) in all {
+            self.tell(true, told, output);
+        }
+        self.tell(true, ToGuard::Begin, None);
+    }
+
+    fn tell(&mut self, first: bool, said: ToGuard, file: Option<OwnedFd>) {
+        let Some(guard) = self.seat(first) else { return };
+        if guard.greeted || matches!(said, ToGuard::Refused { .. }) {
+            let said = guard.outbox.say(&guard.socket, said, file);
+            if said.is_err() && !guard.silent {
+                guard.silent = true;
+                // It cannot be told what it has to know: another one is.
+                guard.kill(&Roots::default());
+            }
+        }
+    }
+
+    fn guard_ready(&mut self) {
+        let Some(guard) = &mut self.guard else { return };
+        guard.ready_since = Some(Instant::now());
+        guard.watchdog.fed();
+        self.notifier.ready(guard.identity.pid);
+        self.died.clear();
+        if let Some(upgrade) = &mut self.upgrade
+            && upgrade.stage == Stage::Taking
+        {
+            upgrade.stage = Stage::Leaving;
+            upgrade.until = Instant::now() + LEAVE_WITHIN;
+            std::mem::swap(&mut self.binary, &mut upgrade.binary);
+            say("the new version guards");
+            self.tell(false, ToGuard::Leave, None);
+            if self.other.is_none() {
+                self.replaced();
+            }
+        }
+    }
+
+    fn guard_ended(&mut self, guard: &Guard, exit: Exit) {
+        if let Some(code) = guard.bye {
+            self.code = Some(code);
+            return;
+        }
+        if self.upgrade.as_ref().is_some_and(|it| it.stage == Stage::Taking) {
+            self.upgrade = None;
+            self.tell(false, ToGuard::Leave, None);
+            say("the new version did not get to guarding; the old one is started again");
+        }
+        let began = guard.ready_since.is_some() || self.life > 1 || !self.children.are_over();
+        match exit {
+            // It has said why on standard error.
+            Exit::Code(code) if !began && SAID_CODES.contains(&code) => {
+                self.code = Some(u8::try_from(code).unwrap_or(INTERNAL));
+            }
+            Exit::Code(_) | Exit::Signal { .. } if self.ending && self.children.are_over() => {
+                self.code = Some(0);
+            }
+            Exit::Code(_) | Exit::Signal { .. } => {
+                let how = if self.died.is_empty() { words(exit) } else { std::mem::take(&mut self.died) };
+                let lived = guard.ready_since.map_or(Duration::ZERO, |since| since.elapsed());
+                self.plan_start(lived, &how);
+            }
+        }
+    }
+
+    fn plan_start(&mut self, lived: Duration, how: &str) {
+        if self.ending {
+            self.ending_failures += 1;
+            if self.ending_failures >= ENDING_TRIES {
+                say("no guard is left to stop the services; they are stopped without one");
+                self.stopping_since = Some(Instant::now());
+                return self.stop_by_ourselves();
+            }
+        }
+        let delay = self.streak.ended(lived);
+        how.clone_into(&mut self.died);
+        self.start_at = Some(Instant::now() + delay);
+        let count = self.streak.count();
+        let status = format!("the guard ended ({how}) and is started again; the services run on");
+        say(&if count > 1 { format!("{status} ({count} quick ends in a row)") } else { status.clone() });
+        self.notifier.status(&status);
+    }
+
+    // Children.
+
+    fn spawn(&mut self, request: Spawn, files: impl Iterator<Item = OwnedFd>) {
+        let full = SpawnError { step: Step::Fork, errno: Errno::AGAIN, object: PathBuf::from(&request.name) };
+        let begun = if self.children.is_full() { Err(full) } else { begin(&request, files) };
+        let Spawn { token, kind, name, note, .. } = request;
+        match begun {
+            Ok((pending, output)) => {
+                let identity = pending.identity();
+                let state = State::Starting { token, pending, ended: None, handed_over: false };
+                self.children.add(Child { kind, name, note, identity, output, state });
+            }
+            Err(error) => self.tell_failed(token, &error),
+        }
+    }
+
+    fn tell_born(&mut self) {
+        if self.children.starting().next().is_none() {
+            return;
+        }
+        for born in self.children.born(Instant::now()) {
+            match born {
+                Born::Spawned { token, identity, ended } => {
+                    self.tell(true, ToGuard::Spawned { token, child: identity }, None);
+                    if let Some(exit) = ended {
+                        self.tell(true, ToGuard::Exited { child: identity, exit }, None);
+                    }
+                }
+                Born::Failed { token, error } => self.tell_failed(token, &error),
+                Born::Lost { identity, exit } => {
+                    self.tell(true, ToGuard::Exited { child: identity, exit }, None);
+                }
+            }
+        }
+    }
+
+    fn tell_failed(&mut self, token: u64, error: &SpawnError) {
+        let object = protocol::cut(&error.object.to_string_lossy());
+        let (step, errno) = (error.step.code(), error.errno.raw_os_error());
+        self.tell(true, ToGuard::Failed { token, step, errno, object }, None);
+    }
+
+    fn reap(&mut self) {
+        let mut orphans = false;
+        while let Some((pid, exit)) = reap_next() {
+            if let Some(guard) = self.guard.take_if(|it| it.identity.pid == pid) {
+                self.last_words(guard, true, exit);
+            } else if let Some(other) = self.other.take_if(|it| it.identity.pid == pid) {
+                self.last_words(other, false, exit);
+            } else {
+                match self.children.ended(pid, exit) {
+                    Ended::Child(child) => self.tell(true, ToGuard::Exited { child, exit }, None),
+                    Ended::Unborn => {}
+                    Ended::Orphan => orphans = true,
+                }
+            }
+        }
+        if orphans {
+            self.tell(true, ToGuard::Orphan, None);
+        }
+        if self.stopping_since.is_some() && self.children.are_over() {
+            self.code = Some(0);
+        }
+    }
+
+    /// What it still said before it ended counts.
+    fn last_words(&mut self, guard: Guard, first: bool, exit: Exit) {
+        if first { self.guard = Some(guard) } else { self.other = Some(guard) }
+        self.hear();
+        let ended = if first { self.guard.take() } else { self.other.take() };
+        match ended {
+            Some(guard) if first => self.guard_ended(&guard, exit),
+            Some(_) => self.other_ended(exit),
+            None => {}
+        }
+    }
+
+    /// The last resort: no guard lives long enough to stop the services in their own way.
+    fn stop_by_ourselves(&mut self) {
+        let Some(since) = self.stopping_since else { return };
+        if self.children.are_over() || since.elapsed() > STOP_AT_LAST {
+            self.code = Some(INTERNAL);
+        } else if since.elapsed() < STOP_GRACE {
+            let running = self.children.iter().filter(|it| it.end().is_none());
+            running.for_each(|it| _ = process::signal(&self.roots, it.identity, Signal::TERM));
+        } else {
+            let ours = std::process::id().cast_signed();
+            let below = process::descendants(&self.roots, ours).unwrap_or_default();
+            below.iter().for_each(|it| _ = process::signal(&self.roots, it.identity(), Signal::KILL));
+        }
+    }
+}
+
+/// Upgrades.
+impl Init {
+    fn begin_upgrade(&mut self, path: &str, file: &OwnedFd) {
+        let begun = if self.upgrade.is_some() || self.ending {
+            Err("another change is under way".to_owned())
+        } else {
+            high(file).and_then(|binary| Ok((self.start(&binary, Role::Candidate)?, binary)))
+        };
+        match begun {
+            Ok((candidate, binary)) => {
+                say(&format!("{path} is tried as the new version"));
+                self.other = Some(candidate);
+                let until = Instant::now() + UPGRADE_STEP;
+                self.upgrade = Some(Upgrade { binary, stage: Stage::Trying, until });
+            }
+            Err(why) => self.tell(true, ToGuard::NotUpgraded { why: protocol::cut(&why) }, None),
+        }
+    }
+
+    fn candidate_prepared(&mut self) {
+        let Some(upgrade) = &mut self.upgrade else { return };
+        if upgrade.stage == Stage::Trying {
+            upgrade.stage = Stage::Yielding;
+            upgrade.until = Instant::now() + UPGRADE_STEP;
+            self.tell(true, ToGuard::Yield, None);
+        }
+    }
+
+    /// The present guard has let go: the candidate gets its place.
+    fn yielded(&mut self) {
+        let Some(upgrade) = &mut self.upgrade else { return };
+        if upgrade.stage != Stage::Yielding {
+            return;
+        }
+        upgrade.stage = Stage::Taking;
+        upgrade.until = Instant::now() + UPGRADE_STEP;
+        std::mem::swap(&mut self.guard, &mut self.other);
+        match &mut self.guard {
+            Some(guard) => {
+                guard.role = Role::Sole;
+                guard.watchdog.fed();
+                self.hand_over();
+            }
+            // It died while the other let go.
+            None => {
+                self.upgrade = None;
+                self.tell(false, ToGuard::Leave, None);
+                self.start_at = Some(Instant::now());
+            }
+        }
+    }
+
+    /// A candidate, or one that was replaced, has ended.
+    fn other_ended(&mut self, exit: Exit) {
+        match self.upgrade.as_ref().map(|it| it.stage) {
+            Some(Stage::Trying) => {
+                self.upgrade = None;
+                let why = format!("the new version ended before it could guard: {}", words(exit));
+                self.tell(true, ToGuard::NotUpgraded { why }, None);
+            }
+            Some(Stage::Leaving) => self.replaced(),
+            Some(Stage::Yielding | Stage::Taking) | None => {}
+        }
+    }
+
+    fn upgrade_late(&mut self) {
+        let Some(stage) = self.upgrade.as_ref().map(|it| it.stage) else { return };
+        if let Some(upgrade) = &mut self.upgrade {
+            upgrade.until = Instant::now() + UPGRADE_STEP;
+        }
+        match stage {
+            // Its end is told as that of one that failed.
+            Stage::Trying | Stage::Leaving => self.other.iter().for_each(|it| it.kill(&self.roots)),
+            // It neither guards nor lets go.
+            Stage::Yielding => self.guard.iter().for_each(|it| it.kill(&self.roots)),
+            Stage::Taking => {
+                "the new version did not get to guarding in time".clone_into(&mut self.died);
+                self.guard.iter().for_each(|it| it.kill(&self.roots));
+            }
+        }
+    }
+
+    /// The former guard has finished what was in flight.
+    fn replaced(&mut self) {
+        self.upgrade = None;
+        self.follow_due = true;
+        self.follow();
+    }
+
+    /// The guard is of the new version; now we become it too, in place. Where that fails, we go on as we are.
+    fn follow(&mut self) {
+        // While something is on its way it is tried again with the next look.
+        let Some(saved) = self.saved() else { return };
+        self.follow_due = false;
+        let Ok(file) = saved.write() else { return };
+        let understood = self.is_understood(&file);
+        if understood && rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).is_ok() {
+            let program = PathBuf::from(format!("/proc/self/fd/{}", saved.binary.as_raw_fd()));
+            let number = file.as_raw_fd().to_string();
+            let argv = ["plimsoll", INIT_WORD, RESUME_WORD, &number].map(OsString::from);
+            let errno = spawn::replace(&program, &argv);
+            say(&format!("init stays what it was: {}", io::Error::from(errno)));
+        } else {
+            say("init stays what it was: the new version does not understand what it would be left");
+        }
+        saved.close_on_exec();
+    }
+
+    /// Everything, in copies. `None` while something is on its way: later, then, or never.
+    fn saved(&self) -> Option<Saved> {
+        if self.children.starting().next().is_some() || self.other.is_some() {
+            return None;
+        }
+        let child = |it: &Child| {
+            Some(SavedChild {
+                kind: it.kind,
+                name: it.name.clone(),
+                note: it.note.clone(),
+                identity: it.identity,
+                output: match &it.output {
+                    Some(output) => Some(copy(output)?),
+                    None => None,
+                },
+                end: it.end(),
+            })
+        };
+        let guard = self.guard.as_ref().filter(|it| it.outbox.is_empty());
+        Some(Saved {
+            args: self.args.clone(),
+            binary: high(&self.binary).ok()?,
+            guard: guard.and_then(|it| Some((it.identity, copy(&it.socket)?))),
+            life: self.life,
+            streak: self.streak.count(),
+            children: self.children.iter().map(child).collect::<Option<_>>()?,
+            kept: self.kept.iter().map(|(key, file)| Some((key.to_owned(), copy(file)?))).collect::<Option<_>>()?,
+        })
+        .filter(|saved| saved.guard.is_some())
+    }
+
+    /// The new version's own answer, from a process of its own.
+    fn is_understood(&self, file: &OwnedFd) -> bool {
+        let (Some(null), Some(file)) = (null(), copy(file)) else { return false };
+        let argv = ["plimsoll", INIT_WORD, TRY_WORD, &LINK_FD.to_string()].map(OsString::from);
+        let mut command = Command::new(argv.to_vec(), notify::environment(), PathBuf::from("/"), null);
+        command.program = Some(format!("/proc/self/fd/{}", self.binary.as_raw_fd()).into());
+        command.inherit = vec![file];
+        command.dies_with_us = true;
+        let Ok(child) = spawn::spawn(&command) else { return false };
+        let until = Instant::now() + TRY_WITHIN;
+        while Instant::now() < until {
+            if let Some(exit) = kernel::reap_one(child.identity.pid) {
+                return exit == Exit::Code(0);
+            }
+            // Its end wakes us; the signal stays for the loop.
+            let timeout = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            let _ = poll(&mut [], Some(&timeout));
+        }
+        let _ = process::signal(&self.roots, child.identity, Signal::KILL);
+        false
+    }
+}
+
+impl Guard {
+    fn new(identity: Identity, socket: OwnedFd, role: Role) -> Self {
+        Self {
+            identity,
+            socket,
+            outbox: Outbox::default(),
+            role,
+            greeted: false,
+            ready_since: None,
+            bye: None,
+            silent: false,
+            watchdog: Watchdog::default(),
+        }
+    }
+
+    fn signal(&self, roots: &Roots, signal: Signal) {
+        // Gone already: its end is on the way to us.
+        let _ = process::signal(roots, self.identity, signal);
+    }
+
+    fn kill(&self, roots: &Roots) {
+        self.signal(roots, Signal::KILL);
+    }
+}
+
+/// Signals, orphans, and a place at the end of the kernel's list when memory is short.
+fn prepare_process() -> Result<Signals, String> {
+    let wanted = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
+    let signals = Signals::take(&wanted).map_err(|error| error.to_string())?;
+    kernel::become_subreaper().map_err(|error| error.to_string())?;
+    let _ = rustix::thread::set_name(c"plimsoll-init");
+    // Only root may, and it is a help and not a need.
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
+    Ok(signals)
+}
+
+fn begin(
+    request: &Spawn,
+    mut files: impl Iterator<Item = OwnedFd>,
+) -> Result<(spawn::Pending, Option<OwnedFd>), SpawnError> {
+    let failed = |errno| SpawnError { step: Step::Prepare, errno, object: PathBuf::from(&request.name) };
+    let mut next = || files.next().ok_or_else(|| failed(Errno::BADF));
+    let (file, writer) = (next()?, next()?);
+    let output = if request.has_output { Some(next()?) } else { None };
+    let folder = if request.has_folder { Some(next()?) } else { None };
+    let join = Membership { folder, files: files.collect() };
+    let command = command::read(file, writer, join).map_err(failed)?;
+    Ok((spawn::begin(&command)?, output))
+}
+
+fn copy(fd: &OwnedFd) -> Option<OwnedFd> {
+    rustix::io::fcntl_dupfd_cloexec(fd, LINK_FD).ok()
+}
+
+fn high(fd: &OwnedFd) -> Result<OwnedFd, String> {
+    rustix::io::fcntl_dupfd_cloexec(fd, BINARY_FD_MIN).map_err(|error| format!("keep the program open: {error}"))
+}
+
+fn null() -> Option<OwnedFd> {
+    std::fs::OpenOptions::new().write(true).open("/dev/null").ok().map(OwnedFd::from)
+}
+
+fn words(exit: Exit) -> String {
+    match exit {
+        Exit::Code(code) => format!("exit code {code}"),
+        Exit::Signal { number, .. } => format!("killed by signal {number}"),
+    }
+}
+
+fn say(what: &str) {
+    // Where nobody reads it, nothing is lost that the guard would not say again.
+    let _ = writeln!(io::stderr(), "plimsoll: {what}");
+}
