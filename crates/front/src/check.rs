@@ -4,17 +4,36 @@
 //! colon, unknown codings). Here is what it leaves to us, each found by sending it.
 
 use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use crate::answer::Answer;
 use crate::config::Limits;
 use crate::route::name_of;
 
 /// What a request was found to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Checked {
-    /// The host it is for, with its port where it names one; empty for an HTTP/1.0 request without.
-    pub(crate) host: String,
+    pub(crate) host: Host,
+}
+
+/// The host that a request is for, with its port where it names one; empty for an HTTP/1.0 request without.
+#[derive(Clone, Debug)]
+pub(crate) struct Host(HeaderValue);
+
+impl Host {
+    pub(crate) fn as_str(&self) -> &str {
+        // It is one, or it would have been refused.
+        std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn from_static(text: &'static str) -> Self {
+        Self(HeaderValue::from_static(text))
+    }
+
+    pub(crate) const fn value(&self) -> &HeaderValue {
+        &self.0
+    }
 }
 
 pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<Checked, Answer> {
@@ -25,7 +44,7 @@ pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<Checked,
     check_uri(request.method(), uri, limits)?;
     check_framing(request.headers(), request.version())?;
     let host = host(request)?;
-    if !host.is_empty() && !is_host(&host) {
+    if !host.as_str().is_empty() && !is_host(host.as_str()) {
         return Err(bad("bad-host", "The Host header is not a host."));
     }
     Ok(Checked { host })
@@ -77,13 +96,13 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Answer> {
 }
 
 /// The one host that the request is for.
-fn host<B>(request: &Request<B>) -> Result<String, Answer> {
+fn host<B>(request: &Request<B>) -> Result<Host, Answer> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = hosts.next();
     if hosts.next().is_some() {
         return Err(bad("bad-host", "More than one Host was given."));
     }
-    let header = match header.map(|it| it.to_str()) {
+    let text = match header.map(HeaderValue::to_str) {
         None => None,
         Some(Ok("")) => return Err(bad("bad-host", "The Host header is empty.")),
         Some(Ok(host)) => Some(host),
@@ -93,15 +112,16 @@ fn host<B>(request: &Request<B>) -> Result<String, Answer> {
     if authority.is_some_and(|it| it.as_str().contains('@')) {
         return Err(bad("bad-host", "A user name has no place in the address."));
     }
-    match (authority, header) {
+    let host = match (authority, text) {
         (Some(authority), Some(header)) if !same_host(authority.as_str(), header, request.uri()) => {
-            Err(bad("bad-host", "The address and the Host header name different hosts."))
+            return Err(bad("bad-host", "The address and the Host header name different hosts."));
         }
-        (Some(authority), _) => Ok(authority.as_str().to_owned()),
-        (None, Some(header)) => Ok(header.to_owned()),
-        (None, None) if request.version() < Version::HTTP_11 => Ok(String::new()),
-        (None, None) => Err(bad("bad-host", "No Host was given.")),
-    }
+        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
+        (None, Some(_)) => header.cloned(),
+        (None, None) if request.version() < Version::HTTP_11 => Some(HeaderValue::from_static("")),
+        (None, None) => return Err(bad("bad-host", "No Host was given.")),
+    };
+    host.map(Host).ok_or(bad("bad-host", "The Host header is not text."))
 }
 
 /// The same name and port; a port that is the scheme's own may be left out.
@@ -139,7 +159,9 @@ mod tests {
         build: impl FnOnce(http::request::Builder) -> http::request::Builder,
     ) -> Result<String, &'static str> {
         let request = build(Request::builder()).body(()).expect("a request");
-        check(&request, &Limits::default()).map(|it| it.host).map_err(|answer| answer.reason)
+        check(&request, &Limits::default())
+            .map(|it| it.host.as_str().to_owned())
+            .map_err(|answer| answer.reason)
     }
 
     #[test]

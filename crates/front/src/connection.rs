@@ -1,15 +1,13 @@
 //! One client connection from its first byte to its last.
 
 use std::cell::Cell;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -17,9 +15,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::body::{BoxError, ResponseBody};
 use crate::headers::Client;
-use crate::journey;
+use crate::journey::{self, Journey};
 use crate::line::Line;
 use crate::local::{Local, LocalExecutor};
 use crate::meter::{Meter, Metered};
@@ -35,8 +32,6 @@ const PONG_WITHIN: Duration = Duration::from_secs(10);
 const H2_SEND_BYTES: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
-
-type Answering = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, BoxError>>>>;
 
 /// Counted while it lives.
 #[derive(Debug)]
@@ -77,7 +72,7 @@ async fn serve(
             Ok(Err(_)) | Err(_) => return,
         }
     }
-    let client = Client { peer, trusted, tls };
+    let client = Client::new(peer, trusted, tls);
     if !tls {
         let line = Line { client, meter, http2: false, sni: None };
         http1(&local, stream, line, &setup).await;
@@ -164,11 +159,7 @@ where
     }
 }
 
-/// Each request's own future is a box, so that an idle connection does not carry room for one.
-fn answering(local: &Rc<Local>, line: Line) -> impl Fn(Request<Incoming>) -> Answering + use<> {
+fn answering(local: &Rc<Local>, line: Line) -> impl Fn(Request<Incoming>) -> Journey + use<> {
     let (local, line) = (Rc::clone(local), Rc::new(line));
-    move |request| {
-        let answer = journey::answer(Rc::clone(&local), Rc::clone(&line), request);
-        Box::pin(async move { Ok(answer.await) })
-    }
+    move |request| journey::answer(&local, &line, request)
 }

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{
-    CONNECTION, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::check::Host;
 
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -25,13 +27,24 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// Who asks, as far as we can know.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Client {
     /// The connection's other end, or what a listed peer's PROXY header says.
     pub(crate) peer: SocketAddr,
     /// It may say for whom it asks.
     pub(crate) trusted: bool,
     pub(crate) tls: bool,
+    /// `X-Forwarded-For` of one that may not: the same for every request.
+    forwarded_for: HeaderValue,
+}
+
+impl Client {
+    pub(crate) fn new(peer: SocketAddr, trusted: bool, tls: bool) -> Self {
+        let ip = peer.ip().to_canonical().to_string();
+        let forwarded_for =
+            HeaderValue::from_str(&ip).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { peer, trusted, tls, forwarded_for }
+    }
 }
 
 /// The protocol that a request wants to change to.
@@ -44,9 +57,54 @@ fn names_token(headers: &HeaderMap, token: &str) -> bool {
     all.flat_map(|it| it.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
 }
 
+/// Which headers are there that need something done. One look at all of them costs less than asking for each.
+#[derive(Clone, Copy, Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
+struct Found {
+    connection: bool,
+    /// Between two neighbours only.
+    hop: bool,
+    te: bool,
+    /// Not for a service, or to be said by us alone.
+    ours: bool,
+    underscore: bool,
+    cookies: u32,
+}
+
+const HOP_BY_HOP: [HeaderName; 5] =
+    [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE];
+const OURS: [HeaderName; 4] = [PROXY_AUTHORIZATION, PROXY, EXPECT, HTTP2_SETTINGS];
+const FROM_UNTRUSTED: [HeaderName; 3] = [FORWARDED, FORWARDED_PORT, REAL_IP];
+
+impl Found {
+    fn look(headers: &HeaderMap) -> Self {
+        let mut found = Self::default();
+        for (name, _) in headers {
+            match name.as_str() {
+                "connection" => found.connection = true,
+                "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+                | "proxy-authenticate" => {
+                    found.hop = true;
+                }
+                "te" | "trailer" => found.te = true,
+                "proxy-authorization"
+                | "proxy"
+                | "expect"
+                | "http2-settings"
+                | "forwarded"
+                | "x-forwarded-port"
+                | "x-real-ip" => found.ours = true,
+                "cookie" => found.cookies += 1,
+                other => found.underscore |= memchr::memchr(b'_', other.as_bytes()).is_some(),
+            }
+        }
+        found
+    }
+}
+
 /// Takes away what is between two neighbours only: the hop-by-hop headers, and those that `Connection` names.
-fn strip(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
+fn strip(headers: &mut HeaderMap, found: Found) {
+    if found.connection {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
@@ -61,24 +119,40 @@ fn strip(headers: &mut HeaderMap) {
         }
         headers.remove(CONNECTION);
     }
-    for name in [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE] {
-        headers.remove(name);
+    if found.hop {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
     }
 }
 
 /// Makes a client's headers fit to be sent on.
-pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &str, number: &AtomicU64) {
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let upgrade = upgrade(headers);
-    strip(headers);
-    for name in [PROXY_AUTHORIZATION, PROXY, EXPECT, HTTP2_SETTINGS] {
-        headers.remove(name);
+pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &Host, number: &AtomicU64) {
+    let found = Found::look(headers);
+    let trailers =
+        found.te && headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let upgrade = if found.connection { upgrade(headers) } else { None };
+    strip(headers, found);
+    if found.ours {
+        for name in &OURS {
+            headers.remove(name);
+        }
+        if !client.trusted {
+            for name in &FROM_UNTRUSTED {
+                headers.remove(name);
+            }
+        }
     }
-    if !trailers {
+    if found.te && !trailers {
         headers.remove(TE);
         headers.remove(TRAILER);
     }
-    drop_underscored(headers);
+    if found.underscore {
+        drop_underscored(headers);
+    }
+    if found.cookies > 1 {
+        join_cookies(headers);
+    }
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
@@ -92,40 +166,40 @@ pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &str, n
 
 /// `X_Forwarded_For` and `X-Forwarded-For` are one variable to CGI and WSGI, and only one of them is checked.
 fn drop_underscored(headers: &mut HeaderMap) {
-    if headers.keys().any(|name| name.as_str().contains('_')) {
-        let bad: Vec<HeaderName> =
-            headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-        for name in bad {
-            headers.remove(name);
-        }
+    let bad: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
+    for name in bad {
+        headers.remove(name);
     }
 }
 
-fn say_who(headers: &mut HeaderMap, client: &Client, host: &str) {
-    let ip = client.peer.ip().to_canonical();
-    let mut text = ip.to_string();
-    if client.trusted {
-        // Believed, and this peer added.
-        if let Some(before) = joined(headers, &FORWARDED_FOR) {
-            text = format!("{before}, {text}");
-        }
-        if !headers.contains_key(FORWARDED_PROTO) {
-            headers.insert(FORWARDED_PROTO, scheme(client.tls));
-        }
-        if !headers.contains_key(FORWARDED_HOST) {
-            insert(headers, FORWARDED_HOST, host);
-        }
-    } else {
-        for name in [FORWARDED, FORWARDED_PORT, REAL_IP] {
-            headers.remove(name);
-        }
-        headers.insert(FORWARDED_PROTO, scheme(client.tls));
-        insert(headers, FORWARDED_HOST, host);
+/// HTTP/2 clients send a cookie each; HTTP/1.1 has one header for all (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
+        headers.insert(COOKIE, joined);
     }
-    insert(headers, FORWARDED_FOR, &text);
-    if client.trusted
-        && let Some(before) = joined(headers, &FORWARDED)
-    {
+}
+
+fn say_who(headers: &mut HeaderMap, client: &Client, host: &Host) {
+    if !client.trusted {
+        headers.insert(FORWARDED_PROTO, scheme(client.tls));
+        set(headers, FORWARDED_HOST, host.value().clone());
+        headers.insert(FORWARDED_FOR, client.forwarded_for.clone());
+        return;
+    }
+    // Believed, and this peer added.
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, scheme(client.tls));
+    }
+    if !headers.contains_key(FORWARDED_HOST) {
+        set(headers, FORWARDED_HOST, host.value().clone());
+    }
+    let ip = client.peer.ip().to_canonical();
+    match joined(headers, &FORWARDED_FOR) {
+        Some(before) => insert(headers, FORWARDED_FOR, &format!("{before}, {ip}")),
+        None => set(headers, FORWARDED_FOR, client.forwarded_for.clone()),
+    }
+    if let Some(before) = joined(headers, &FORWARDED) {
         let node = if ip.is_ipv6() { format!("\"[{ip}]\"") } else { ip.to_string() };
         insert(headers, FORWARDED, &format!("{before}, for={node}"));
     }
@@ -141,13 +215,15 @@ fn joined(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
 }
 
 fn insert(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    match HeaderValue::from_str(value) {
-        Ok(value) if !value.is_empty() => {
-            headers.insert(name, value);
-        }
-        Ok(_) | Err(_) => {
-            headers.remove(name);
-        }
+    set(headers, name, HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static("")));
+}
+
+/// Nothing is said rather than an empty word.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
+    if value.is_empty() {
+        headers.remove(name);
+    } else {
+        headers.insert(name, value);
     }
 }
 
@@ -172,7 +248,8 @@ pub(crate) const fn mix(number: u64) -> u64 {
 
 /// Makes a service's headers fit to be sent back.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    strip(headers);
+    let found = Found::look(headers);
+    strip(headers, found);
 }
 
 #[cfg(test)]
@@ -185,8 +262,9 @@ mod tests {
             let name: HeaderName = name.parse().expect("a name");
             headers.append(name, value.parse().expect("a value"));
         }
-        let client = Client { peer: "192.0.2.7:999".parse().expect("an address"), trusted, tls: true };
-        to_service(&mut headers, &client, "example.org", &AtomicU64::new(1));
+        let client = Client::new("192.0.2.7:999".parse().expect("an address"), trusted, true);
+        let host = Host::from_static("example.org");
+        to_service(&mut headers, &client, &host, &AtomicU64::new(1));
         headers
     }
 

@@ -21,6 +21,7 @@ mod journey;
 mod line;
 mod local;
 mod meter;
+mod patience;
 mod pattern;
 mod pool;
 pub mod proxy_protocol;

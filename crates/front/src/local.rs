@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::access_log::{AccessLog, Line as LogLine};
 use crate::meter::{Meter, Overdue};
+use crate::patience::Patience;
 use crate::pool::Pool;
 use crate::setup::Setup;
 use crate::shared::Shared;
@@ -35,6 +36,7 @@ pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
     pub(crate) tls: Option<Tls>,
     pub(crate) pool: Rc<Pool>,
+    pub(crate) patience: Patience,
     setup: RefCell<(u64, Arc<Setup>)>,
     stats: Arc<Mutex<Stats>>,
     log: Arc<RwLock<Option<AccessLog>>>,
@@ -57,10 +59,12 @@ impl Local {
     ) -> Self {
         let pool = Rc::new(Pool::new(shared.clock.clone()));
         let setup = RefCell::new(shared.setup());
+        let patience = Patience::new(Arc::clone(shared.clock.coarse()));
         Self {
             shared,
             tls,
             pool,
+            patience,
             setup,
             stats,
             log,

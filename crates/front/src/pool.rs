@@ -2,9 +2,11 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -41,11 +43,18 @@ pub(crate) enum Link {
 }
 
 impl Link {
+    pub(crate) fn is_ready(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_ready(),
+            Self::Http2(sender) => sender.is_ready(),
+        }
+    }
+
     /// Until it can take a request; false when it has ended.
     pub(crate) async fn ready(&mut self) -> bool {
         match self {
-            Self::Http1(sender) => sender.is_ready() || sender.ready().await.is_ok(),
-            Self::Http2(sender) => sender.is_ready() || sender.ready().await.is_ok(),
+            Self::Http1(sender) => sender.ready().await.is_ok(),
+            Self::Http2(sender) => sender.ready().await.is_ok(),
         }
     }
 
@@ -57,13 +66,34 @@ impl Link {
     }
 
     /// A request that was not sent comes back with the error.
-    pub(crate) async fn send(
+    pub(crate) fn send(
         &mut self,
         request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+    ) -> impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>> + use<> {
         match self {
-            Self::Http1(sender) => sender.try_send_request(request).await,
-            Self::Http2(sender) => sender.try_send_request(request).await,
+            Self::Http1(sender) => Sending::Http1 { answer: sender.try_send_request(request) },
+            // Its future is larger, and its requests are fewer.
+            Self::Http2(sender) => Sending::Http2 { answer: Box::pin(sender.try_send_request(request)) },
+        }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// An answer that is waited for.
+    #[project = SendingProjected]
+    enum Sending<One, Two> {
+        Http1 { #[pin] answer: One },
+        Http2 { answer: Pin<Box<Two>> },
+    }
+}
+
+impl<One: Future, Two: Future<Output = One::Output>> Future for Sending<One, Two> {
+    type Output = One::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.project() {
+            SendingProjected::Http1 { answer } => answer.poll(cx),
+            SendingProjected::Http2 { answer } => answer.as_mut().poll(cx),
         }
     }
 }

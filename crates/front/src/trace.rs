@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Method, Uri, Version};
+use http::{HeaderValue, Method, Uri, Version};
 use plimsoll_core::ServiceId;
 
 use crate::access_log::Line as LogLine;
@@ -22,6 +22,8 @@ pub(crate) struct Trace {
     method: Method,
     uri: Uri,
     version: Version,
+    /// By which the service knows it.
+    pub(crate) request_id: Option<HeaderValue>,
     pub(crate) service: Option<ServiceId>,
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) status: u16,
@@ -53,6 +55,7 @@ impl Trace {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
+            request_id: None,
             service: None,
             backend: None,
             status: 0,
@@ -81,6 +84,11 @@ impl Trace {
 
     pub(crate) const fn method(&self) -> &Method {
         &self.method
+    }
+
+    pub(crate) fn request_id(&self) -> String {
+        let id = self.request_id.as_ref().and_then(|it| it.to_str().ok());
+        id.unwrap_or_default().to_owned()
     }
 
     pub(crate) fn client(&self) -> IpAddr {

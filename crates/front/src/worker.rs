@@ -18,7 +18,7 @@ use crate::local::Local;
 use crate::tls::{Chores, Severity, TlsEvent};
 
 /// Connections are looked at, and the coarse clock set, this often while there are any.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// The gate's deadlines are kept this closely while it has any.
 const TICK: Duration = Duration::from_millis(20);
 /// Out of descriptors or memory, nothing is accepted for this long.
@@ -173,6 +173,7 @@ async fn look_around(local: Rc<Local>) {
     loop {
         local.shared.clock.look();
         local.sweep();
+        local.patience.look();
         if local.has_nothing() {
             local.something.notified().await;
         } else {

@@ -1,0 +1,429 @@
+//! A request's way to an instance: held where that is needed, sent, and sent again where that is right.
+
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use plimsoll_core::gate::{Back, Outcome, Plea, Reach, Ruling, Why};
+use plimsoll_core::units::Bytes as Size;
+use plimsoll_core::{InstanceId, ServiceId};
+
+use super::intake::{self, Intake};
+use super::{finished, secured};
+use crate::answer::Answer;
+use crate::body::{BoxError, Carried, RequestBody, ResponseBody};
+use crate::config::ReplayPolicy;
+use crate::headers::{self, IDEMPOTENCY_KEY};
+use crate::line::Line;
+use crate::local::Local;
+use crate::patience::LONG;
+use crate::pool::{Link, Parked};
+use crate::reports::{FrontRecord, LostRequest, ReplayedRequest};
+use crate::route::Destination;
+use crate::setup::Setup;
+use crate::shared::{Lease, Place, Verdict};
+use crate::trace::Trace;
+use crate::tunnel;
+
+/// Connections that turn out to have ended are tried this often before a new one is made.
+const STALE_MAX: u32 = 3;
+/// An instance that ended a connection under a request is tried again this much later, and this often in all.
+const SAME_AGAIN: Duration = Duration::from_millis(20);
+const SAME_MAX: u8 = 5;
+
+/// A request that is ready to be sent, as often as is right.
+pub(super) struct Passage {
+    local: Rc<Local>,
+    line: Rc<Line>,
+    setup: Arc<Setup>,
+    destination: Destination,
+    method: Method,
+    uri: Uri,
+    /// Empty while they are on their way and will not be wanted again.
+    headers: HeaderMap,
+    /// It carries an `Idempotency-Key`.
+    keyed: bool,
+    upgrade: Option<(HeaderValue, OnUpgrade)>,
+    too_large: Option<Arc<AtomicBool>>,
+    /// What of its body can be sent again; `None` where it is passed on as it comes.
+    kept: Option<Bytes>,
+}
+
+/// The instance whose connection ended last under this request. One death can end several: the dying one may still take
+/// connections until it is all gone.
+#[derive(Default)]
+struct Ended {
+    last: Option<InstanceId>,
+    again: u8,
+}
+
+impl Ended {
+    /// How many more deaths that makes.
+    async fn lost(&mut self, instance: InstanceId) -> u8 {
+        if self.last.replace(instance) != Some(instance) {
+            self.again = 0;
+            return 1;
+        }
+        self.again += 1;
+        tokio::time::sleep(SAME_AGAIN).await;
+        u8::from(self.again >= SAME_MAX)
+    }
+}
+
+/// How one attempt ended.
+enum Attempt {
+    Answered(Response<Incoming>, Link),
+    /// Certainly not sent; the request is still whole.
+    NotSent(RequestBody),
+    /// Nobody listens there.
+    Unreachable(RequestBody),
+    /// Sent in whole or in part, and no answer.
+    Lost,
+    TimedOut,
+    BadAnswer,
+}
+
+impl Passage {
+    pub(super) fn new(
+        local: &Rc<Local>,
+        line: &Rc<Line>,
+        setup: Arc<Setup>,
+        destination: Destination,
+        parts: Parts,
+        upgrade: Option<(HeaderValue, OnUpgrade)>,
+    ) -> Self {
+        Self {
+            local: Rc::clone(local),
+            line: Rc::clone(line),
+            setup,
+            destination,
+            method: parts.method,
+            uri: parts.uri,
+            keyed: parts.headers.contains_key(IDEMPOTENCY_KEY),
+            headers: parts.headers,
+            upgrade,
+            too_large: None,
+            kept: None,
+        }
+    }
+
+    /// To the head of its answer.
+    pub(super) async fn go(
+        mut self: Box<Self>,
+        mut trace: Box<Trace>,
+        html: bool,
+        incoming: Option<Incoming>,
+    ) -> Result<Response<ResponseBody>, BoxError> {
+        let taken = match incoming {
+            None => Ok(Intake::NOTHING),
+            Some(incoming) => {
+                // A box of its own, so that requests without a body have no room for one.
+                Box::pin(Intake::take(incoming, &self.line, &self.setup, &mut trace)).await
+            }
+        };
+        let response = match taken {
+            Ok(intake) => {
+                self.too_large = intake.too_large;
+                self.kept = match &intake.body {
+                    RequestBody::Kept(bytes) => bytes.clone(),
+                    RequestBody::Nothing => Some(Bytes::new()),
+                    RequestBody::Passing(_) => None,
+                };
+                self.travel(intake.body, &mut trace).await
+            }
+            Err(answer) => Err(answer),
+        };
+        let response = response.map(|response| secured(response, &self.line, &self.setup));
+        Ok(finished(response, trace, html))
+    }
+
+    async fn travel(
+        &mut self,
+        body: RequestBody,
+        trace: &mut Trace,
+    ) -> Result<Response<ResponseBody>, Answer> {
+        let service = self.destination.service;
+        if self.setup.fence && self.local.shared.is_poison(service, self.fingerprint()) {
+            return Err(Answer::fenced());
+        }
+        let size = Size(self.kept.as_ref().map_or(0, Bytes::len) as u64);
+        let (ticket, mut place) = self.local.shared.arrive(service, size);
+        let mut body = Some(body);
+        let mut deaths = 0;
+        let mut ended = Ended::default();
+        loop {
+            let lease = match place {
+                Place::Go(lease) => lease,
+                held @ (Place::Held(_) | Place::Refused(_)) => Box::pin(wait(held, trace)).await?,
+            };
+            trace.backend = Some(Arc::clone(&lease.backend));
+            trace.attempts += 1;
+            let sending = body.take().or_else(|| self.kept.clone().map(RequestBody::of));
+            // Whatever could not be sent again was refused when it pleaded.
+            let Some(sending) = sending else { return Err(Answer::given_up(Why::BodyGone)) };
+            let (reach, outcome) = match self.attempt(&lease, sending, deaths > 0).await {
+                Attempt::Answered(response, link) => return self.answered(response, link, lease),
+                Attempt::NotSent(back) => {
+                    body = Some(back);
+                    (Reach::NotSent, Outcome::Left)
+                }
+                Attempt::Unreachable(back) => {
+                    body = Some(back);
+                    (Reach::NotSent, Outcome::Unreachable)
+                }
+                Attempt::Lost => {
+                    deaths += Box::pin(ended.lost(lease.backend.id)).await;
+                    (Reach::Sent, Outcome::Lost)
+                }
+                Attempt::TimedOut => {
+                    lease.finish(Outcome::TimedOut);
+                    return Err(Answer::timed_out());
+                }
+                Attempt::BadAnswer => {
+                    lease.finish(Outcome::Lost);
+                    return Err(Answer::bad_answer());
+                }
+            };
+            let instance = lease.backend.name.clone();
+            lease.finish(outcome);
+            self.plead(reach, deaths, body.is_some(), instance, trace)?;
+            place = self.local.shared.again(service, &Back { ticket, body: size, waited: trace.held });
+        }
+    }
+
+    /// Whether it may be sent once more after it was sent.
+    fn is_repeatable(&self) -> bool {
+        let body_kept = self.kept.is_some();
+        match self.destination.replay {
+            ReplayPolicy::Never => false,
+            ReplayPolicy::Always => body_kept,
+            ReplayPolicy::Safe => body_kept && (self.method.is_safe() || self.keyed),
+        }
+    }
+
+    /// Asks whether it may go again; says for the record what becomes of it. `whole`: it is still here as it came.
+    fn plead(
+        &self,
+        reach: Reach,
+        deaths: u8,
+        whole: bool,
+        instance: String,
+        trace: &mut Trace,
+    ) -> Result<(), Answer> {
+        if self.too_large.as_ref().is_some_and(|it| it.load(Ordering::Relaxed)) {
+            return Err(intake::too_large());
+        }
+        let policy = self.destination.replay;
+        let plea = Plea {
+            reach,
+            safe: self.method.is_safe() && policy != ReplayPolicy::Never,
+            repeatable: policy == ReplayPolicy::Always || (self.keyed && policy == ReplayPolicy::Safe),
+            body_kept: whole || self.kept.is_some(),
+            deaths,
+            fingerprint: if reach == Reach::Sent { self.fingerprint() } else { 0 },
+        };
+        let service = self.destination.service;
+        match self.local.shared.plead(service, &plea) {
+            Ruling::Again if reach == Reach::Sent => {
+                trace.replays += 1;
+                let replayed = ReplayedRequest {
+                    service,
+                    instance,
+                    method: trace.method().to_string(),
+                    path: trace.path().to_owned(),
+                    request_id: trace.request_id(),
+                };
+                self.local.shared.reporter.record(FrontRecord::Replayed(replayed));
+                Ok(())
+            }
+            Ruling::Again => Ok(()),
+            Ruling::GiveUp(why) => {
+                if reach == Reach::Sent {
+                    self.report_lost(service, instance, why, trace);
+                }
+                Err(Answer::given_up(why))
+            }
+        }
+    }
+
+    fn report_lost(&self, service: ServiceId, instance: String, why: Why, trace: &Trace) {
+        let lost = LostRequest {
+            service,
+            instance,
+            method: trace.method().to_string(),
+            path: trace.path().to_owned(),
+            request_id: trace.request_id(),
+            why,
+        };
+        self.local.shared.reporter.record(FrontRecord::Lost(lost));
+    }
+
+    /// The same for requests that ask for the same thing.
+    fn fingerprint(&self) -> u64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        self.method.as_str().hash(&mut hasher);
+        self.uri.path_and_query().map(http::uri::PathAndQuery::as_str).hash(&mut hasher);
+        self.kept.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Sends it to one instance, by a connection that is there or a new one.
+    async fn attempt(&mut self, lease: &Lease, body: RequestBody, again: bool) -> Attempt {
+        // What may not be repeated goes by no connection that may just be closing.
+        let only_fresh = !self.method.is_safe();
+        let mut body = Some(body);
+        let mut stale = 0;
+        loop {
+            let pool = &self.local.pool;
+            let old = !again && self.upgrade.is_none() && stale < STALE_MAX;
+            let pooled = old.then(|| pool.take(lease.backend.id, only_fresh)).flatten();
+            let reused = pooled.is_some();
+            let made = match pooled {
+                Some(link) => Some(link),
+                None => Box::pin(self.connect(lease)).await,
+            };
+            let Some(mut link) = made else {
+                return Attempt::Unreachable(body.take().unwrap_or(RequestBody::Nothing));
+            };
+            if !link.is_ready() && !Box::pin(link.ready()).await {
+                stale += 1;
+                if reused {
+                    continue;
+                }
+                return Attempt::Unreachable(body.take().unwrap_or(RequestBody::Nothing));
+            }
+            let request = self.request(body.take().unwrap_or(RequestBody::Nothing));
+            let sending = pin!(link.send(request));
+            let patience = self.destination.timeout.unwrap_or(self.setup.limits.answer);
+            let answered = if patience < LONG {
+                Box::pin(tokio::time::timeout(patience, sending)).await.ok()
+            } else {
+                self.local.patience.within(patience, sending).await
+            };
+            match answered {
+                None => return Attempt::TimedOut,
+                Some(Ok(response)) => return Attempt::Answered(response, link),
+                Some(Err(mut failed)) => match failed.take_message() {
+                    Some(back) => {
+                        let back = self.back(back);
+                        if !reused {
+                            return Attempt::NotSent(back);
+                        }
+                        stale += 1;
+                        body = Some(back);
+                    }
+                    None => return why(failed.error()),
+                },
+            }
+        }
+    }
+
+    async fn connect(&self, lease: &Lease) -> Option<Link> {
+        let upgrades = self.upgrade.is_some();
+        self.local.pool.connect(&lease.backend, self.setup.limits.connect, upgrades).await.ok()
+    }
+
+    /// Only what may go a second time is copied.
+    fn request(&mut self, body: RequestBody) -> Request<RequestBody> {
+        let mut request = Request::new(body);
+        request.method_mut().clone_from(&self.method);
+        request.uri_mut().clone_from(&self.uri);
+        *request.headers_mut() =
+            if self.is_repeatable() { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+        request
+    }
+
+    /// A request that was not sent.
+    fn back(&mut self, request: Request<RequestBody>) -> RequestBody {
+        let (parts, body) = request.into_parts();
+        if !self.is_repeatable() {
+            self.headers = parts.headers;
+        }
+        body
+    }
+
+    /// The answer on its way to the client.
+    fn answered(
+        &mut self,
+        mut response: Response<Incoming>,
+        link: Link,
+        mut lease: Lease,
+    ) -> Result<Response<ResponseBody>, Answer> {
+        lease.answered();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switched(response, lease);
+        }
+        let stream = is_event_stream(&response);
+        if stream {
+            lease.streams();
+        }
+        let parked = Parked::new(&self.local.pool, &lease.backend, link, &response);
+        headers::to_client(response.headers_mut());
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response.map(|incoming| ResponseBody::carried(Carried::new(incoming, lease, parked, stream))))
+    }
+
+    /// The service speaks another protocol from here on, as the client wished.
+    fn switched(
+        &mut self,
+        mut response: Response<Incoming>,
+        mut lease: Lease,
+    ) -> Result<Response<ResponseBody>, Answer> {
+        let Some((_, client)) = self.upgrade.take() else {
+            lease.finish(Outcome::Lost);
+            return Err(Answer::bad_answer());
+        };
+        lease.streams();
+        let protocol = response.headers().get(http::header::UPGRADE).cloned();
+        let service = hyper::upgrade::on(&mut response);
+        let websocket = protocol.as_ref().is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
+        tokio::task::spawn_local(tunnel::run(client, service, lease, websocket));
+        let (mut parts, _) = response.into_parts();
+        headers::to_client(&mut parts.headers);
+        parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
+        if let Some(protocol) = protocol {
+            parts.headers.insert(http::header::UPGRADE, protocol);
+        }
+        Ok(Response::from_parts(parts, ResponseBody::empty()))
+    }
+}
+
+/// Until the gate has a word for it.
+async fn wait(place: Place, trace: &mut Trace) -> Result<Lease, Answer> {
+    let waiting = match place {
+        Place::Go(lease) => return Ok(lease),
+        Place::Refused(refusal) => return Err(Answer::not_sent(refusal)),
+        Place::Held(waiting) => waiting,
+    };
+    let since = Instant::now();
+    let verdict = waiting.verdict().await;
+    trace.held += since.elapsed();
+    match verdict {
+        Verdict::Go(lease) => Ok(lease),
+        Verdict::Refused(refusal) => Err(Answer::not_sent(refusal)),
+    }
+}
+
+fn why(error: &hyper::Error) -> Attempt {
+    if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+        Attempt::BadAnswer
+    } else {
+        Attempt::Lost
+    }
+}
+
+const EVENTS: &[u8] = b"text/event-stream";
+
+fn is_event_stream<B>(response: &Response<B>) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    kind.get(..EVENTS.len()).is_some_and(|it| it.eq_ignore_ascii_case(EVENTS))
+}
