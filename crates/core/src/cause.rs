@@ -92,8 +92,7 @@ impl Cause {
     /// The same word as [`Cause::name`] gives it, of a cause that was told earlier.
     pub(crate) fn known_name(name: &str) -> Option<&'static str> {
         let exit = Exit::Unknown;
-        let memory =
-            Self::Memory { axis: Axis::Level, working_set: Bytes::ZERO, slope: BytesPerSecond(0) };
+        let memory = Self::Memory { axis: Axis::Level, working_set: Bytes::ZERO, slope: BytesPerSecond(0) };
         let all = [
             memory,
             Self::OutOfMemory { exit },

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::control::{ASKS_MAX, ControlError, Server};
-use crate::driver::{Driver, DriverError, Parts, Reloader};
 pub use crate::driver::Ended;
+use crate::driver::{Driver, DriverError, Parts, Reloader};
 use crate::ground::Ground;
 use crate::heritage::{Heritage, KEY_CONTROL, KEY_LOCK};
 use crate::ledger::LedgerHandle;
@@ -192,7 +192,8 @@ impl Guard {
 }
 
 /// What `status` says of a guard after four quick ends in a row.
-const REDUCED: &str = "reduced: earlier guards ended too quickly, so this one keeps no ledger, evidence or sweeps";
+const REDUCED: &str =
+    "reduced: earlier guards ended too quickly, so this one keeps no ledger, evidence or sweeps";
 
 fn failed(path: &Path, verb: &'static str) -> impl FnOnce(io::Error) -> GuardError + use<> {
     let path = path.to_owned();
@@ -223,7 +224,8 @@ fn take_lock(state: &Path, path: &Path) -> Result<Lock, GuardError> {
 /// Names of the instances that init holds for us, of services that are still in the configuration.
 fn kept_instances(settings: &Settings, heritage: Option<&Heritage>) -> Vec<String> {
     let known = |name: &str| {
-        name.rsplit_once('.').is_some_and(|(service, _)| settings.workloads.iter().any(|it| it.name() == service))
+        name.rsplit_once('.')
+            .is_some_and(|(service, _)| settings.workloads.iter().any(|it| it.name() == service))
     };
     let names = heritage.iter().flat_map(|it| it.instances()).map(|it| it.name.clone());
     names.filter(|name| known(name)).collect()

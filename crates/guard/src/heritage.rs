@@ -10,9 +10,9 @@ use plimsoll_init::{Held, Link, LinkError, Told};
 use rustix::fs::{MemfdFlags, memfd_create};
 
 /// What is kept with init. A key is in the hands of one part of the guard.
-pub const KEY_LOCK: &str = "lock";
-pub const KEY_STATE: &str = "state";
-pub const KEY_CONTROL: &str = "control";
+pub(crate) const KEY_LOCK: &str = "lock";
+pub(crate) const KEY_STATE: &str = "state";
+pub(crate) const KEY_CONTROL: &str = "control";
 pub const KEY_CONFIG: &str = "config";
 /// No text that is kept is longer.
 const TEXT_BYTES_MAX: u64 = 4 << 20;

@@ -40,11 +40,4 @@ impl Nursery {
             let _ = link.say(said);
         }
     }
-
-    pub(crate) const fn link(&self) -> Option<&Link> {
-        match self {
-            Self::Own => None,
-            Self::Init(link) => Some(link),
-        }
-    }
 }

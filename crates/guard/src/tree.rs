@@ -55,7 +55,8 @@ pub(crate) fn kill_all(roots: &Roots, main: Option<Identity>, name: &str) {
 /// Instances of these names are spared.
 pub(crate) fn end_leftovers(roots: &Roots, scope: &str, kept: &[String]) -> usize {
     let spared = |stat: &Stat| {
-        let is = |name: &String| process::environ_has(roots, stat.pid, INSTANCE_VARIABLE, name).unwrap_or(false);
+        let is =
+            |name: &String| process::environ_has(roots, stat.pid, INSTANCE_VARIABLE, name).unwrap_or(false);
         kept.iter().any(is)
     };
     let named = |stat: &Stat| {

@@ -36,10 +36,20 @@ pub(crate) enum State {
 /// What became of a start.
 #[derive(Debug)]
 pub(crate) enum Born {
-    Spawned { token: u64, identity: Identity, ended: Option<Exit> },
-    Failed { token: u64, error: SpawnError },
+    Spawned {
+        token: u64,
+        identity: Identity,
+        ended: Option<Exit>,
+    },
+    Failed {
+        token: u64,
+        error: SpawnError,
+    },
     /// No program came to be of what the present guard holds for a running child.
-    Lost { identity: Identity, exit: Exit },
+    Lost {
+        identity: Identity,
+        exit: Exit,
+    },
 }
 
 /// As shells have it for a command that could not be run.

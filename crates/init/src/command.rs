@@ -3,14 +3,16 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use plimsoll_kernel::Ids;
 use plimsoll_kernel::cgroup::Membership;
-use plimsoll_kernel::spawn::Command;
+use plimsoll_kernel::spawn::{self, Command, SpawnError, Step};
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 
+use crate::protocol::Spawn;
 use crate::wire::{Garbled, Reader, Writer};
 
 /// More than the kernel takes for arguments and environment together, with the usual limit of the stack.
@@ -30,6 +32,21 @@ pub(crate) fn read(file: OwnedFd, output: OwnedFd, join: Membership) -> Result<C
     let read = File::from(file).take(COMMAND_BYTES_MAX).read_to_end(&mut bytes);
     read.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     decode(&bytes, output, join).map_err(|Garbled| Errno::BADMSG)
+}
+
+/// Starts what was asked for. Also the read end of its output, where that is to be kept.
+pub(crate) fn begin(
+    request: &Spawn,
+    mut files: impl Iterator<Item = OwnedFd>,
+) -> Result<(spawn::Pending, Option<OwnedFd>), SpawnError> {
+    let failed = |errno| SpawnError { step: Step::Prepare, errno, object: PathBuf::from(&request.name) };
+    let mut next = || files.next().ok_or_else(|| failed(Errno::BADF));
+    let (file, writer) = (next()?, next()?);
+    let output = if request.has_output { Some(next()?) } else { None };
+    let folder = if request.has_folder { Some(next()?) } else { None };
+    let join = Membership { folder, files: files.collect() };
+    let command = read(file, writer, join).map_err(failed)?;
+    Ok((spawn::begin(&command)?, output))
 }
 
 fn encode(command: &Command) -> Vec<u8> {
@@ -116,7 +133,10 @@ mod tests {
         let received = read(write(&sent).unwrap(), null(), Membership::default()).unwrap();
         assert_eq!((&received.argv, &received.env), (&sent.argv, &sent.env));
         assert_eq!((&received.program, &received.cwd, &received.ids), (&sent.program, &sent.cwd, &sent.ids));
-        assert_eq!((received.nofile, received.umask, received.within), (Some(8192), Some(0o027), sent.within));
+        assert_eq!(
+            (received.nofile, received.umask, received.within),
+            (Some(8192), Some(0o027), sent.within)
+        );
         assert_eq!((received.no_new_privs, received.oom_score_adj), (false, Some(-17)));
     }
 

@@ -4,14 +4,16 @@
 //! they ask it to start, and hands all of it to the next one. What it does not do: read a configuration, know what a
 //! service is, choose between two instances, write a file.
 
+mod guard;
+mod upgrade;
+
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use plimsoll_kernel::cgroup::Membership;
-use plimsoll_kernel::process::{self, Identity, Signal};
+use plimsoll_kernel::process::{self, Signal};
 use plimsoll_kernel::spawn::{self, Command, SpawnError, Step};
 use plimsoll_kernel::{self as kernel, Exit, Roots, Signals, reap_next, receive_packet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,12 +22,13 @@ use rustix::io::Errno;
 use crate::children::{Born, Child, Children, Ended, State};
 use crate::kept::Kept;
 use crate::notify::{self, Notifier};
-use crate::outbox::Outbox;
 use crate::protocol::{self, PACKET_BYTES_MAX, Role, Spawn, ToGuard, ToInit, Welcome};
-use crate::resume::{Saved, SavedChild};
+use crate::resume::Saved;
 use crate::streak::Streak;
-use crate::watchdog::{self, LOOK_EVERY, Watchdog};
+use crate::watchdog::{self, LOOK_EVERY};
 use crate::{command, wire};
+use guard::Guard;
+use upgrade::{Stage, Upgrade};
 
 /// The hidden words by which the binary becomes one of us.
 pub const INIT_WORD: &str = "run-init";
@@ -40,10 +43,6 @@ pub const LINK_FD: i32 = 3;
 const BINARY_FD_MIN: i32 = 64;
 /// Packets taken from one guard before the others are looked at.
 const PACKETS_AT_ONCE: usize = 256;
-/// A new version has this long for each step of taking over.
-const UPGRADE_STEP: Duration = Duration::from_secs(30);
-/// Whoever was replaced has this long to finish what is in flight.
-const LEAVE_WITHIN: Duration = Duration::from_secs(60);
 /// While everything is being stopped, so many guards may fail at it before we do it ourselves.
 const ENDING_TRIES: u32 = 3;
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -51,44 +50,6 @@ const STOP_AT_LAST: Duration = Duration::from_secs(20);
 /// Exit codes of a guard that says why it cannot begin; others are accidents.
 const SAID_CODES: std::ops::RangeInclusive<i32> = 0..=70;
 const INTERNAL: u8 = 70;
-/// The new version's own look at what we would leave it.
-const TRY_WITHIN: Duration = Duration::from_secs(5);
-
-/// A guard and what we have of it.
-#[derive(Debug)]
-struct Guard {
-    identity: Identity,
-    socket: OwnedFd,
-    outbox: Outbox,
-    role: Role,
-    greeted: bool,
-    ready_since: Option<Instant>,
-    /// It has said that it ends on purpose.
-    bye: Option<u8>,
-    /// Its end of the socket is closed.
-    silent: bool,
-    watchdog: Watchdog,
-}
-
-/// A new version on its way in.
-#[derive(Debug)]
-struct Upgrade {
-    binary: OwnedFd,
-    stage: Stage,
-    until: Instant,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// The candidate looks whether it could. Goes to `Yielding`, or fails and nothing has changed.
-    Trying,
-    /// The present guard lets go. Goes to `Taking`; failing, its own version is started again.
-    Yielding,
-    /// The new one takes over; failing, the old version is started again.
-    Taking,
-    /// The new one guards; the old one finishes what is in flight. Then we follow.
-    Leaving,
-}
 
 #[derive(Debug)]
 struct Init {
@@ -177,35 +138,6 @@ impl Init {
         })
     }
 
-    /// Goes on where the version before us stopped, in the same process.
-    fn resume(file: i32) -> Result<Self, String> {
-        let file = kernel::inherited(file).ok_or("what the last version left is not there")?;
-        let saved = Saved::read(file)?;
-        let mut init = Self {
-            binary: high(&saved.binary)?,
-            life: saved.life,
-            streak: Streak(saved.streak),
-            start_at: None,
-            ..Self::new(saved.args)?
-        };
-        for child in saved.children {
-            let SavedChild { kind, name, note, identity, output, end } = child;
-            let state = end.map_or(State::Running, State::Ended);
-            init.children.add(Child { kind, name, note, identity, output, state });
-        }
-        init.kept = Kept::default();
-        saved.kept.into_iter().for_each(|(key, file)| init.kept.keep(key, file));
-        match saved.guard {
-            Some((identity, socket)) => {
-                let mut guard = Guard::new(identity, socket, Role::Sole);
-                (guard.greeted, guard.ready_since) = (true, Some(Instant::now()));
-                init.guard = Some(guard);
-            }
-            None => init.start_at = Some(Instant::now()),
-        }
-        Ok(init)
-    }
-
     fn run(&mut self) -> u8 {
         loop {
             self.wait();
@@ -276,7 +208,9 @@ impl Init {
     fn look(&mut self) {
         let roots = &self.roots;
         if let Some(guard) = &mut self.guard
-            && guard.watchdog.bites(guard.ready_since.is_some(), || watchdog::is_stopped(roots, guard.identity))
+            && guard
+                .watchdog
+                .bites(guard.ready_since.is_some(), || watchdog::is_stopped(roots, guard.identity))
         {
             say("the guard decides nothing any more and is replaced");
             "it decided nothing any more".clone_into(&mut self.died);
@@ -340,8 +274,7 @@ impl Init {
         argv.extend(self.args.iter().cloned());
         let folder = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let copy = |fd: rustix::fd::BorrowedFd<'_>| fd.try_clone_to_owned().map_err(words);
-        let mut command =
-            Command::new(argv, notify::environment(), folder, copy(rustix::stdio::stdout())?);
+        let mut command = Command::new(argv, notify::environment(), folder, copy(rustix::stdio::stdout())?);
         command.program = Some(format!("/proc/self/fd/{}", binary.as_raw_fd()).into());
         command.errors = Some(copy(rustix::stdio::stderr())?);
         command.inherit = vec![theirs];
@@ -472,18 +405,7 @@ impl Init {
         guard.watchdog.fed();
         self.notifier.ready(guard.identity.pid);
         self.died.clear();
-        if let Some(upgrade) = &mut self.upgrade
-            && upgrade.stage == Stage::Taking
-        {
-            upgrade.stage = Stage::Leaving;
-            upgrade.until = Instant::now() + LEAVE_WITHIN;
-            std::mem::swap(&mut self.binary, &mut upgrade.binary);
-            say("the new version guards");
-            self.tell(false, ToGuard::Leave, None);
-            if self.other.is_none() {
-                self.replaced();
-            }
-        }
+        self.has_taken_over();
     }
 
     fn guard_ended(&mut self, guard: &Guard, exit: Exit) {
@@ -535,7 +457,7 @@ impl Init {
 
     fn spawn(&mut self, request: Spawn, files: impl Iterator<Item = OwnedFd>) {
         let full = SpawnError { step: Step::Fork, errno: Errno::AGAIN, object: PathBuf::from(&request.name) };
-        let begun = if self.children.is_full() { Err(full) } else { begin(&request, files) };
+        let begun = if self.children.is_full() { Err(full) } else { command::begin(&request, files) };
         let Spawn { token, kind, name, note, .. } = request;
         match begun {
             Ok((pending, output)) => {
@@ -598,7 +520,11 @@ impl Init {
 
     /// What it still said before it ended counts.
     fn last_words(&mut self, guard: Guard, first: bool, exit: Exit) {
-        if first { self.guard = Some(guard) } else { self.other = Some(guard) }
+        if first {
+            self.guard = Some(guard)
+        } else {
+            self.other = Some(guard)
+        }
         self.hear();
         let ended = if first { self.guard.take() } else { self.other.take() };
         match ended {
@@ -614,200 +540,16 @@ impl Init {
         if self.children.are_over() || since.elapsed() > STOP_AT_LAST {
             self.code = Some(INTERNAL);
         } else if since.elapsed() < STOP_GRACE {
-            let running = self.children.iter().filter(|it| it.end().is_none());
-            running.for_each(|it| _ = process::signal(&self.roots, it.identity, Signal::TERM));
+            for it in self.children.iter().filter(|it| it.end().is_none()) {
+                let _ = process::signal(&self.roots, it.identity, Signal::TERM);
+            }
         } else {
             let ours = std::process::id().cast_signed();
             let below = process::descendants(&self.roots, ours).unwrap_or_default();
-            below.iter().for_each(|it| _ = process::signal(&self.roots, it.identity(), Signal::KILL));
-        }
-    }
-}
-
-/// Upgrades.
-impl Init {
-    fn begin_upgrade(&mut self, path: &str, file: &OwnedFd) {
-        let begun = if self.upgrade.is_some() || self.ending {
-            Err("another change is under way".to_owned())
-        } else {
-            high(file).and_then(|binary| Ok((self.start(&binary, Role::Candidate)?, binary)))
-        };
-        match begun {
-            Ok((candidate, binary)) => {
-                say(&format!("{path} is tried as the new version"));
-                self.other = Some(candidate);
-                let until = Instant::now() + UPGRADE_STEP;
-                self.upgrade = Some(Upgrade { binary, stage: Stage::Trying, until });
-            }
-            Err(why) => self.tell(true, ToGuard::NotUpgraded { why: protocol::cut(&why) }, None),
-        }
-    }
-
-    fn candidate_prepared(&mut self) {
-        let Some(upgrade) = &mut self.upgrade else { return };
-        if upgrade.stage == Stage::Trying {
-            upgrade.stage = Stage::Yielding;
-            upgrade.until = Instant::now() + UPGRADE_STEP;
-            self.tell(true, ToGuard::Yield, None);
-        }
-    }
-
-    /// The present guard has let go: the candidate gets its place.
-    fn yielded(&mut self) {
-        let Some(upgrade) = &mut self.upgrade else { return };
-        if upgrade.stage != Stage::Yielding {
-            return;
-        }
-        upgrade.stage = Stage::Taking;
-        upgrade.until = Instant::now() + UPGRADE_STEP;
-        std::mem::swap(&mut self.guard, &mut self.other);
-        match &mut self.guard {
-            Some(guard) => {
-                guard.role = Role::Sole;
-                guard.watchdog.fed();
-                self.hand_over();
-            }
-            // It died while the other let go.
-            None => {
-                self.upgrade = None;
-                self.tell(false, ToGuard::Leave, None);
-                self.start_at = Some(Instant::now());
+            for it in below {
+                let _ = process::signal(&self.roots, it.identity(), Signal::KILL);
             }
         }
-    }
-
-    /// A candidate, or one that was replaced, has ended.
-    fn other_ended(&mut self, exit: Exit) {
-        match self.upgrade.as_ref().map(|it| it.stage) {
-            Some(Stage::Trying) => {
-                self.upgrade = None;
-                let why = format!("the new version ended before it could guard: {}", words(exit));
-                self.tell(true, ToGuard::NotUpgraded { why }, None);
-            }
-            Some(Stage::Leaving) => self.replaced(),
-            Some(Stage::Yielding | Stage::Taking) | None => {}
-        }
-    }
-
-    fn upgrade_late(&mut self) {
-        let Some(stage) = self.upgrade.as_ref().map(|it| it.stage) else { return };
-        if let Some(upgrade) = &mut self.upgrade {
-            upgrade.until = Instant::now() + UPGRADE_STEP;
-        }
-        match stage {
-            // Its end is told as that of one that failed.
-            Stage::Trying | Stage::Leaving => self.other.iter().for_each(|it| it.kill(&self.roots)),
-            // It neither guards nor lets go.
-            Stage::Yielding => self.guard.iter().for_each(|it| it.kill(&self.roots)),
-            Stage::Taking => {
-                "the new version did not get to guarding in time".clone_into(&mut self.died);
-                self.guard.iter().for_each(|it| it.kill(&self.roots));
-            }
-        }
-    }
-
-    /// The former guard has finished what was in flight.
-    fn replaced(&mut self) {
-        self.upgrade = None;
-        self.follow_due = true;
-        self.follow();
-    }
-
-    /// The guard is of the new version; now we become it too, in place. Where that fails, we go on as we are.
-    fn follow(&mut self) {
-        // While something is on its way it is tried again with the next look.
-        let Some(saved) = self.saved() else { return };
-        self.follow_due = false;
-        let Ok(file) = saved.write() else { return };
-        let understood = self.is_understood(&file);
-        if understood && rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).is_ok() {
-            let program = PathBuf::from(format!("/proc/self/fd/{}", saved.binary.as_raw_fd()));
-            let number = file.as_raw_fd().to_string();
-            let argv = ["plimsoll", INIT_WORD, RESUME_WORD, &number].map(OsString::from);
-            let errno = spawn::replace(&program, &argv);
-            say(&format!("init stays what it was: {}", io::Error::from(errno)));
-        } else {
-            say("init stays what it was: the new version does not understand what it would be left");
-        }
-        saved.close_on_exec();
-    }
-
-    /// Everything, in copies. `None` while something is on its way: later, then, or never.
-    fn saved(&self) -> Option<Saved> {
-        if self.children.starting().next().is_some() || self.other.is_some() {
-            return None;
-        }
-        let child = |it: &Child| {
-            Some(SavedChild {
-                kind: it.kind,
-                name: it.name.clone(),
-                note: it.note.clone(),
-                identity: it.identity,
-                output: match &it.output {
-                    Some(output) => Some(copy(output)?),
-                    None => None,
-                },
-                end: it.end(),
-            })
-        };
-        let guard = self.guard.as_ref().filter(|it| it.outbox.is_empty());
-        Some(Saved {
-            args: self.args.clone(),
-            binary: high(&self.binary).ok()?,
-            guard: guard.and_then(|it| Some((it.identity, copy(&it.socket)?))),
-            life: self.life,
-            streak: self.streak.count(),
-            children: self.children.iter().map(child).collect::<Option<_>>()?,
-            kept: self.kept.iter().map(|(key, file)| Some((key.to_owned(), copy(file)?))).collect::<Option<_>>()?,
-        })
-        .filter(|saved| saved.guard.is_some())
-    }
-
-    /// The new version's own answer, from a process of its own.
-    fn is_understood(&self, file: &OwnedFd) -> bool {
-        let (Some(null), Some(file)) = (null(), copy(file)) else { return false };
-        let argv = ["plimsoll", INIT_WORD, TRY_WORD, &LINK_FD.to_string()].map(OsString::from);
-        let mut command = Command::new(argv.to_vec(), notify::environment(), PathBuf::from("/"), null);
-        command.program = Some(format!("/proc/self/fd/{}", self.binary.as_raw_fd()).into());
-        command.inherit = vec![file];
-        command.dies_with_us = true;
-        let Ok(child) = spawn::spawn(&command) else { return false };
-        let until = Instant::now() + TRY_WITHIN;
-        while Instant::now() < until {
-            if let Some(exit) = kernel::reap_one(child.identity.pid) {
-                return exit == Exit::Code(0);
-            }
-            // Its end wakes us; the signal stays for the loop.
-            let timeout = Timespec { tv_sec: 0, tv_nsec: 5_000_000 };
-            let _ = poll(&mut [], Some(&timeout));
-        }
-        let _ = process::signal(&self.roots, child.identity, Signal::KILL);
-        false
-    }
-}
-
-impl Guard {
-    fn new(identity: Identity, socket: OwnedFd, role: Role) -> Self {
-        Self {
-            identity,
-            socket,
-            outbox: Outbox::default(),
-            role,
-            greeted: false,
-            ready_since: None,
-            bye: None,
-            silent: false,
-            watchdog: Watchdog::default(),
-        }
-    }
-
-    fn signal(&self, roots: &Roots, signal: Signal) {
-        // Gone already: its end is on the way to us.
-        let _ = process::signal(roots, self.identity, signal);
-    }
-
-    fn kill(&self, roots: &Roots) {
-        self.signal(roots, Signal::KILL);
     }
 }
 
@@ -822,30 +564,13 @@ fn prepare_process() -> Result<Signals, String> {
     Ok(signals)
 }
 
-fn begin(
-    request: &Spawn,
-    mut files: impl Iterator<Item = OwnedFd>,
-) -> Result<(spawn::Pending, Option<OwnedFd>), SpawnError> {
-    let failed = |errno| SpawnError { step: Step::Prepare, errno, object: PathBuf::from(&request.name) };
-    let mut next = || files.next().ok_or_else(|| failed(Errno::BADF));
-    let (file, writer) = (next()?, next()?);
-    let output = if request.has_output { Some(next()?) } else { None };
-    let folder = if request.has_folder { Some(next()?) } else { None };
-    let join = Membership { folder, files: files.collect() };
-    let command = command::read(file, writer, join).map_err(failed)?;
-    Ok((spawn::begin(&command)?, output))
-}
-
 fn copy(fd: &OwnedFd) -> Option<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, LINK_FD).ok()
 }
 
 fn high(fd: &OwnedFd) -> Result<OwnedFd, String> {
-    rustix::io::fcntl_dupfd_cloexec(fd, BINARY_FD_MIN).map_err(|error| format!("keep the program open: {error}"))
-}
-
-fn null() -> Option<OwnedFd> {
-    std::fs::OpenOptions::new().write(true).open("/dev/null").ok().map(OwnedFd::from)
+    rustix::io::fcntl_dupfd_cloexec(fd, BINARY_FD_MIN)
+        .map_err(|error| format!("keep the program open: {error}"))
 }
 
 fn words(exit: Exit) -> String {

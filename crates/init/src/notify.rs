@@ -36,7 +36,8 @@ impl Notifier {
         let socket = to.and_then(|to| Some((UnixDatagram::unbound().ok()?, address(&to)?)));
         let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
-        let watchdog = number("WATCHDOG_USEC").filter(|_| ours).map(|micros| Duration::from_micros(micros) / 2);
+        let watchdog =
+            number("WATCHDOG_USEC").filter(|_| ours).map(|micros| Duration::from_micros(micros) / 2);
         Self { socket, watchdog }
     }
 

@@ -28,15 +28,25 @@ pub enum ChildKind {
 /// From the guard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ToInit {
-    Hello { oldest: u16, newest: u16, version: String },
+    Hello {
+        oldest: u16,
+        newest: u16,
+        version: String,
+    },
     /// Start a process. Files: the command, its output's write end, then, as the flags say, the read end, the cgroup's
     /// folder, and the files that move a process into its groups. Answer: `Spawned` or `Failed`.
     Spawn(Spawn),
     /// The guard is done with a child that has ended.
-    Forget { child: Identity },
+    Forget {
+        child: Identity,
+    },
     /// Hold this file under this key for the next guard, instead of what was there. File: it.
-    Keep { key: String },
-    Drop { key: String },
+    Keep {
+        key: String,
+    },
+    Drop {
+        key: String,
+    },
     /// A decision cycle was completed.
     Fed,
     /// Everything was taken over, and the control socket answers.
@@ -46,10 +56,14 @@ pub enum ToInit {
     /// It is being stopped for good: no other guard is wanted after this one.
     Stopping,
     /// It ends, on purpose, with this exit code for whoever started us.
-    Bye { code: u8 },
+    Bye {
+        code: u8,
+    },
     /// Replace the guard, and then init, by this program. File: it. Answer: `Upgraded` or `NotUpgraded`, where there is
     /// still somebody to tell.
-    Upgrade { path: String },
+    Upgrade {
+        path: String,
+    },
     /// Nothing is decided here any more: the state is saved, the listeners are let go.
     Yielded,
     /// The configuration is being read anew, and is read.
@@ -99,25 +113,49 @@ pub struct Welcome {
 pub enum ToGuard {
     Welcome(Welcome),
     /// We have no version in common.
-    Refused { oldest: u16, newest: u16 },
+    Refused {
+        oldest: u16,
+        newest: u16,
+    },
     /// File: what is kept.
-    Kept { key: String },
+    Kept {
+        key: String,
+    },
     /// That was all that is kept.
     KeptAll,
     /// File, where it has one: the read end of its output.
-    Child { kind: ChildKind, name: String, note: String, child: Identity, end: Option<Exit> },
+    Child {
+        kind: ChildKind,
+        name: String,
+        note: String,
+        child: Identity,
+        end: Option<Exit>,
+    },
     Begin,
-    Spawned { token: u64, child: Identity },
+    Spawned {
+        token: u64,
+        child: Identity,
+    },
     /// `step` is [`plimsoll_kernel::spawn::Step::code`].
-    Failed { token: u64, step: u8, errno: i32, object: String },
-    Exited { child: Identity, exit: Exit },
+    Failed {
+        token: u64,
+        step: u8,
+        errno: i32,
+        object: String,
+    },
+    Exited {
+        child: Identity,
+        exit: Exit,
+    },
     /// A process ended that nobody had asked us to start: the child of a child.
     Orphan,
     /// Another guard stands ready: save the state, let go, and say `Yielded`.
     Yield,
     /// The other guard guards: finish what is in flight and end.
     Leave,
-    NotUpgraded { why: String },
+    NotUpgraded {
+        why: String,
+    },
 }
 
 impl ToInit {

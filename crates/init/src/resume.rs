@@ -97,7 +97,8 @@ impl Saved {
 
     /// What the file says, with the descriptors that it names taken over; to be called once.
     pub(crate) fn read(file: OwnedFd) -> Result<Self, String> {
-        Self::decode(&contents(file)?, &mut |number| inherited(number).ok_or(Garbled)).map_err(|Garbled| not_understood())
+        Self::decode(&contents(file)?, &mut |number| inherited(number).ok_or(Garbled))
+            .map_err(|Garbled| not_understood())
     }
 
     /// Whether this version understands the file, without touching what it names.
@@ -184,8 +185,12 @@ mod tests {
         let read = Saved::decode(&contents(file).unwrap(), &mut |_| Ok(null())).unwrap();
         assert_eq!((&read.args, read.life, read.streak), (&sent.args, 3, 1));
         assert_eq!(read.guard.unwrap().0, sent.guard.unwrap().0);
-        let facts = |it: &SavedChild| (it.name.clone(), it.note.clone(), it.identity, it.output.is_some(), it.end);
-        assert_eq!(read.children.iter().map(facts).collect::<Vec<_>>(), sent.children.iter().map(facts).collect::<Vec<_>>());
+        let facts =
+            |it: &SavedChild| (it.name.clone(), it.note.clone(), it.identity, it.output.is_some(), it.end);
+        assert_eq!(
+            read.children.iter().map(facts).collect::<Vec<_>>(),
+            sent.children.iter().map(facts).collect::<Vec<_>>()
+        );
         assert_eq!(read.kept[0].0, "lock");
     }
 

@@ -35,8 +35,7 @@ pub fn send_packet(
     }
     let wait = if may_block { SendFlags::empty() } else { SendFlags::DONTWAIT };
     let flags = SendFlags::NOSIGNAL | wait;
-    let sent =
-        rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, flags))?;
+    let sent = rustix::io::retry_on_intr(|| sendmsg(&socket, &[IoSlice::new(bytes)], &mut ancillary, flags))?;
     if sent == bytes.len() { Ok(()) } else { Err(Errno::MSGSIZE) }
 }
 

@@ -1,7 +1,9 @@
 //! Puts the front to work for the guard: the configuration turned into the front's, and each told what the other says.
 
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use plimsoll_core::gate::{GateConfig, GateRecord, IN_FLIGHT_MAX_DEFAULT, Why};
@@ -12,9 +14,9 @@ use plimsoll_front::config::{
 };
 use plimsoll_front::tls::{CertificateConfig, CertificateReport, FilePair};
 use plimsoll_front::{Endpoint as FrontEndpoint, Front, FrontRecord, LostRequest, Reports, RouteStats, span};
-use plimsoll_guard::Endpoint;
 use plimsoll_guard::records::{CertificateStatus, FrontStatus, RequestRecord, RouteStatus, TrafficStatus};
 use plimsoll_guard::traffic::{Happened, News, Said, Traffic, TrafficNews};
+use plimsoll_guard::{Endpoint, Heritage};
 
 use crate::config::{Config, Front as FrontTable, Tls};
 
@@ -24,6 +26,8 @@ const CONNECTIONS_MAX: u32 = 100_000;
 /// Route patterns of one service in `status`; metrics have all.
 const ROUTES_SHOWN: usize = 20;
 const CONNECTIONS_MIN: u32 = 64;
+/// Connections of a guard that is replaced may take so long to send their next request, and be told to come again.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// What the front is started with; `None` where the configuration has no `[front]`.
 pub(crate) fn config(config: &Config, state: &Path, descriptors: Option<u64>) -> Option<FrontConfig> {
@@ -111,11 +115,54 @@ fn connections(descriptors: Option<u64>) -> u32 {
 pub(crate) struct Carrier {
     front: Arc<Front>,
     served: Vec<ServiceId>,
+    /// Another guard accepts by now.
+    left: AtomicBool,
+}
+
+/// The key under which init holds a listener.
+pub(crate) fn key(listener: &ListenerConfig) -> String {
+    format!("{LISTENER}{} {}", if listener.tls { "https" } else { "http" }, listener.address)
+}
+
+/// What a key of a listener begins with.
+pub(crate) const LISTENER: &str = "listener ";
+/// The same for a socket that the service manager listens on for us.
+pub(crate) const ACTIVATED: &str = "activated ";
+
+/// Sockets that somebody bound before, each for the listener that is meant.
+pub(crate) fn bound(config: &FrontConfig, heritage: &mut Heritage) -> Vec<(ListenerConfig, TcpListener)> {
+    let mut kept = heritage.take_all(LISTENER);
+    let mut activated = heritage.take_all(ACTIVATED);
+    let mut found = Vec::new();
+    for listener in &config.listeners {
+        let name = key(listener);
+        let kept =
+            kept.iter().position(|(rest, _)| name.ends_with(rest.as_str())).map(|it| kept.swap_remove(it));
+        let ours = |socket: &std::os::fd::OwnedFd| {
+            let socket = socket.try_clone().map(TcpListener::from);
+            socket.and_then(|it| it.local_addr()).is_ok_and(|address| address == listener.address)
+        };
+        let socket = kept.or_else(|| {
+            let place = activated.iter().position(|(_, socket)| ours(socket))?;
+            Some(activated.swap_remove(place))
+        });
+        if let Some((_, socket)) = socket {
+            let socket = TcpListener::from(socket);
+            if socket.set_nonblocking(true).is_ok() {
+                found.push((*listener, socket));
+            }
+        }
+    }
+    found
 }
 
 impl Carrier {
     pub(crate) fn new(front: Front, config: &FrontConfig) -> Self {
-        Self { front: Arc::new(front), served: config.routes.iter().map(|route| route.service).collect() }
+        Self {
+            front: Arc::new(front),
+            served: config.routes.iter().map(|route| route.service).collect(),
+            left: AtomicBool::new(false),
+        }
     }
 }
 
@@ -182,7 +229,15 @@ impl Traffic for Carrier {
         })
     }
 
+    fn let_go(&self) {
+        self.front.leave();
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     fn close(&self) {
+        if self.left.load(Ordering::Relaxed) {
+            self.front.linger(LINGER);
+        }
         self.front.close();
         self.front.join();
     }

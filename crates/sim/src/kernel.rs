@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use plimsoll_core::units::{Bytes, Instant};
-use plimsoll_core::{Action, Event, Exit, InstanceId, Notice, OomDelta, ProbeOutcome, Sample, ServiceConfig};
+use plimsoll_core::{
+    Action, Event, Exit, Found, InstanceId, Notice, OomDelta, ProbeOutcome, Remains, Sample, ServiceConfig,
+    ServiceId,
+};
 
 use crate::clock::Agenda;
 use crate::draw::Build;
@@ -154,6 +157,53 @@ impl Kernel {
             Item::Strike(_) | Item::Heal | Item::Thaw => {}
         }
         None
+    }
+
+    /// What init still holds of a service for the next guard.
+    pub(crate) fn found(&self, service: ServiceId) -> Vec<Found> {
+        let remains = |process: &Process| {
+            if process.main_lives {
+                Remains::Main
+            } else if process.is_alive() {
+                Remains::Others
+            } else {
+                Remains::Nothing
+            }
+        };
+        let held = self.processes.iter().map(|(id, process)| (*id, remains(process)));
+        let unborn = self.unborn.iter().map(|id| (*id, Remains::Main));
+        let all = held.chain(unborn).filter(|(id, _)| id.service == service);
+        all.map(|(id, remains)| Found { number: id.number, remains }).collect()
+    }
+
+    /// The guard is gone, with all that it had under way and all that was on its way to it.
+    pub(crate) fn guard_died(&mut self) {
+        self.admitted.clear();
+        self.agenda.retain(|item| match item {
+            Item::Say(event) => matches!(event, Event::Ordered { .. } | Event::Configured { .. }),
+            Item::SayExited(_)
+            | Item::SayEmptied(_)
+            | Item::Measure { .. }
+            | Item::Answer { .. }
+            | Item::Traffic(_) => false,
+            Item::Born(_)
+            | Item::Tick(_)
+            | Item::MainEnds(..)
+            | Item::TreeEnds(_)
+            | Item::OrphansEnd(_)
+            | Item::Strike(_)
+            | Item::Heal
+            | Item::Thaw => true,
+        });
+    }
+
+    pub(crate) fn has_main(&self, id: InstanceId) -> bool {
+        self.processes.get(&id).is_some_and(|it| it.main_lives)
+    }
+
+    /// How the main process of an instance ended, once more.
+    pub(crate) fn exit_of(&self, instance: InstanceId) -> Event {
+        self.exited(instance)
     }
 
     /// What of a fault strikes the processes that live now.

@@ -72,9 +72,9 @@ impl Saved {
 
 /// FNV-1a: against accidents, not against people.
 fn checksum(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    })
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 struct Writer(Vec<u8>);
@@ -122,7 +122,9 @@ impl Writer {
 
     fn list<T>(&mut self, values: &[T], write: impl Fn(&mut Self, &T)) {
         self.u64(values.len() as u64);
-        values.iter().for_each(|value| write(self, value));
+        for value in values {
+            write(self, value);
+        }
     }
 
     fn service(&mut self, it: &SavedService) {
@@ -522,10 +524,12 @@ mod tests {
             Cause::SpawnFailed,
             Cause::Ordered,
         ];
-        let draining = Stage::Draining { evidence_until: Some(Instant(1)), drain_until: None, then_kill: true };
+        let draining =
+            Stage::Draining { evidence_until: Some(Instant(1)), drain_until: None, then_kill: true };
         let stages = [draining, Stage::Stopping, Stage::Killing { since: Instant(2), told: true }];
         let doom = |cause| Doom { cause, urgency: Urgency::Urgent, over_budget: true };
-        let mut lives = vec![Life::Spawning, Life::Starting { since: Instant(4) }, Life::Ready, Life::Unready];
+        let mut lives =
+            vec![Life::Spawning, Life::Starting { since: Instant(4) }, Life::Ready, Life::Unready];
         lives.extend(causes.map(|cause| Life::Leaving { stage: draining, cause }));
         lives.extend(stages.map(|stage| Life::Leaving { stage, cause: Cause::Hung }));
         let dooms = causes.map(|cause| instance(Life::Ready, Some(doom(cause)), Some(Exit::Code(1))));

@@ -35,6 +35,7 @@ impl Saved {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, in any combination")]
 pub struct SavedService {
     pub(crate) name: String,
     pub(crate) intent: Intent,

@@ -56,11 +56,7 @@ pub(crate) enum Fate {
 }
 
 /// The fate of everything that was saved or found, in the order of their numbers.
-pub(crate) fn decide(
-    saved: Option<&SavedService>,
-    found: &[Found],
-    slots: usize,
-) -> Vec<(u64, Fate)> {
+pub(crate) fn decide(saved: Option<&SavedService>, found: &[Found], slots: usize) -> Vec<(u64, Fate)> {
     let known: &[SavedInstance] = saved.map_or(&[], |saved| &saved.instances);
     let is_found = |number| found.iter().any(|it| it.number == number);
     let mut fates: Vec<(u64, Fate)> = known
@@ -139,10 +135,9 @@ impl Service {
         slot.streak = Streak(saved.streak);
         slot.relief_streak = Streak(saved.relief_streak);
         (slot.lead_failures, slot.relief_failures) = (saved.lead_failures, saved.relief_failures);
-        for (due, at) in [
-            (Due::Lead(self.id, number), saved.lead_due),
-            (Due::Relief(self.id, number), saved.relief_due),
-        ] {
+        for (due, at) in
+            [(Due::Lead(self.id, number), saved.lead_due), (Due::Relief(self.id, number), saved.relief_due)]
+        {
             if let Some(at) = at {
                 cx.deadlines.set(due, at);
             }
@@ -168,7 +163,11 @@ impl Service {
             // It has come to be after all, or is about to.
             Life::Spawning => self.begin_starting(cx, index),
             Life::Starting { since } => {
-                self.watch_again(cx, index, Some(cx.now + health::start_interval(Duration::ZERO, &self.config.health)));
+                self.watch_again(
+                    cx,
+                    index,
+                    Some(cx.now + health::start_interval(Duration::ZERO, &self.config.health)),
+                );
                 if self.config.health.probed {
                     cx.deadlines.set(Due::Started(id), since + self.config.health.start_period);
                 }
@@ -232,7 +231,12 @@ impl Service {
                 cx.act(Action::Release { instance: id });
             }
             Life::Starting { .. } | Life::Ready | Life::Unready | Life::Leaving { .. } => {
-                cx.tell(self.id, Some(id.number), None, Kind::Anomaly { what: "it ended while no guard looked" });
+                cx.tell(
+                    self.id,
+                    Some(id.number),
+                    None,
+                    Kind::Anomaly { what: "it ended while no guard looked" },
+                );
                 self.emptied(cx, id);
             }
         }

@@ -17,7 +17,7 @@ use plimsoll_core::units::Bytes as Size;
 use plimsoll_core::{InstanceId, ServiceId};
 
 use super::intake::{self, Intake};
-use super::{finished, secured};
+use super::{finished, parting, secured};
 use crate::answer::Answer;
 use crate::body::{BoxError, Carried, RequestBody, ResponseBody};
 use crate::config::ReplayPolicy;
@@ -142,7 +142,7 @@ impl Passage {
             Err(answer) => Err(answer),
         };
         let response = response.map(|response| secured(response, &self.line, &self.setup));
-        Ok(finished(response, trace, html))
+        Ok(parting(finished(response, trace, html), &self.local, &self.line))
     }
 
     async fn travel(

@@ -15,7 +15,8 @@ pub(super) struct Clock {
 impl Clock {
     pub(super) fn start() -> Self {
         let now = clock_gettime(ClockId::Monotonic);
-        let base = u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0);
+        let base =
+            u64::try_from(now.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0);
         Self { start: tokio::time::Instant::now(), base }
     }
 

@@ -41,14 +41,16 @@ impl Tie {
         let (teller, heard) = mpsc::channel(WORDS_MAX);
         let ear = link.clone();
         // A thread of its own: a start that is waited for on any other thread needs somebody who hears the answer.
-        std::thread::Builder::new().name("plimsoll-link".to_owned()).stack_size(STACK_BYTES).spawn(move || {
-            // Init gone is our own end; the kernel sees to that.
-            while let Ok(told) = ear.receive(true) {
-                if told.is_some_and(|told| teller.blocking_send(told).is_err()) {
-                    return;
+        std::thread::Builder::new().name("plimsoll-link".to_owned()).stack_size(STACK_BYTES).spawn(
+            move || {
+                // Init gone is our own end; the kernel sees to that.
+                while let Ok(told) = ear.receive(true) {
+                    if told.is_some_and(|told| teller.blocking_send(told).is_err()) {
+                        return;
+                    }
                 }
-            }
-        })?;
+            },
+        )?;
         let (fed, saved) = (Instant::now(), u64::MAX);
         Ok(Self { link, heard, fed, state: None, saved, yield_by: None, asked: None })
     }

@@ -40,7 +40,10 @@ impl Driver {
                 Some(instance) => {
                     let end = held.end;
                     let remains = self.hold(instance, held);
-                    found.entry(instance.service).or_default().push(Found { number: instance.number, remains });
+                    found
+                        .entry(instance.service)
+                        .or_default()
+                        .push(Found { number: instance.number, remains });
                     ended.extend(end.map(|exit| (instance, exit)));
                 }
                 None => self.end_stranger(&held, heritage.link()),
@@ -81,8 +84,9 @@ impl Driver {
         let (state, saved) = match kept.map(StateFile::open) {
             Some((state, Ok(saved))) => (Some(state), Some(saved)),
             Some((_, Err(why))) => {
-                let message =
-                    format!("what the last guard saved cannot be used: {why}; what runs is taken over without it");
+                let message = format!(
+                    "what the last guard saved cannot be used: {why}; what runs is taken over without it"
+                );
                 self.say("guard", "state_lost", "warning", &message);
                 (StateFile::create().ok(), None)
             }
@@ -107,7 +111,8 @@ impl Driver {
         running.main = Some(identity);
         running.address = address;
         // Made for this life alone, so that its counts began at zero.
-        running.group = self.ground.hierarchy.as_ref().and_then(|it| it.open(&name).ok()).map(std::sync::Arc::new);
+        running.group =
+            self.ground.hierarchy.as_ref().and_then(|it| it.open(&name).ok()).map(std::sync::Arc::new);
         let remains = match end {
             None => Remains::Main,
             Some(_) if is_empty(self, &running) => Remains::Nothing,

@@ -226,8 +226,7 @@ fn switch_user(plan: &Plan) -> Result<(), Errno> {
 fn close_others_on_exec(first: libc::c_uint) -> Result<(), Errno> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: marks descriptors and closes none: this call takes nothing away from anybody in this process.
-    let code =
-        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    let code = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
     if code == 0 { Ok(()) } else { mark_one_by_one(first) }
 }
 

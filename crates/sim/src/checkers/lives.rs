@@ -29,6 +29,18 @@ impl Checker for Lives {
         nothing_lives_unseen(step)?;
         no_pile_up(step)
     }
+
+    fn lost(&mut self, actions: &[Action], known: bool) {
+        for action in actions {
+            if let Action::Release { instance } = action {
+                self.held.insert(*instance, true);
+            } else if let Action::Spawn { instance } = action
+                && !known
+            {
+                self.held.remove(instance);
+            }
+        }
+    }
 }
 
 impl Lives {

@@ -13,13 +13,21 @@ mod slots;
 mod stages;
 mod traffic;
 
+use plimsoll_core::Action;
+
 use crate::facts::Step;
+
+/// The rules that hold whatever happens to the guard; the others are about what one guard does in its life.
+pub(crate) const BEYOND_DEATH: [&str; 3] = ["slots", "lives", "intent"];
 
 pub(crate) trait Checker {
     fn name(&self) -> &'static str;
 
     /// `Err` says what rule was broken, and how.
     fn check(&mut self, step: &Step<'_>) -> Result<(), String>;
+
+    /// These were decided by a guard that was killed before it did them; the next one may know of them, or not.
+    fn lost(&mut self, _actions: &[Action], _known: bool) {}
 }
 
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {
