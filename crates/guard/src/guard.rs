@@ -12,6 +12,7 @@ use plimsoll_kernel::{self as kernel, Lock, Roots, limits};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::beside;
 use crate::control::{ASKS_MAX, ControlError, Server};
 pub use crate::driver::Ended;
 use crate::driver::{Driver, DriverError, Parts, Reloader};
@@ -101,6 +102,7 @@ impl Guard {
         if heritage.is_none() {
             degraded.extend(become_parent());
         }
+        degraded.extend(settings.notes.iter().cloned());
         degraded.extend(short_of_descriptors(&settings));
         degraded.extend(clean_leftovers(&ground, &kept_instances(&settings, heritage.as_ref())));
         let reduced = heritage.as_ref().is_some_and(|it| it.welcome().reduced);
@@ -180,10 +182,14 @@ impl Guard {
                 traffic.iter().for_each(|it| it.close());
             }
             Ended::Replaced => {
-                link.say(&ToInit::Yielded)?;
-                // Whoever asked for it hears so, and what is in flight is finished.
+                // No new conversations; those that are open go on meanwhile, above all that of whoever asked for this.
                 control.abort();
-                traffic.iter().for_each(|it| it.close());
+                link.say(&ToInit::Yielded)?;
+                let closing = beside::start(move || traffic.iter().for_each(|it| it.close()));
+                match closing {
+                    Ok(closing) => _ = closing.await,
+                    Err(close) => close(),
+                }
             }
         }
         link.say(&ToInit::Bye { code: 0 })?;

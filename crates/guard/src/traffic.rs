@@ -54,7 +54,7 @@ pub struct Said {
 pub type News<'a> = Pin<Box<dyn Future<Output = TrafficNews> + 'a>>;
 
 /// Carries requests. Every call returns at once; the driver waits for [`Traffic::news`] beside all else.
-pub trait Traffic {
+pub trait Traffic: Send {
     /// Whether requests of this service come through here.
     fn carries(&self, service: ServiceId) -> bool;
     /// The instance may have requests.

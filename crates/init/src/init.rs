@@ -558,6 +558,8 @@ fn prepare_process() -> Result<Signals, String> {
     let wanted = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
     let signals = Signals::take(&wanted).map_err(|error| error.to_string())?;
     kernel::become_subreaper().map_err(|error| error.to_string())?;
+    // A descriptor for each instance: what the operator allows is used.
+    let _ = kernel::limits::raise_own_descriptors();
     let _ = rustix::thread::set_name(c"plimsoll-init");
     // Only root may, and it is a help and not a need.
     let _ = std::fs::write("/proc/self/oom_score_adj", "-900");

@@ -200,7 +200,8 @@ impl Driver {
             summary: message,
             causes: vec![cause],
             action: Some("another guard took over".to_owned()),
-            dark_ms: None,
+            // No service was: the instances ran on.
+            dark_ms: Some(0),
             requests: None,
             evidence: None,
         });

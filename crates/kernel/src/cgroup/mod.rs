@@ -9,6 +9,7 @@ mod group;
 mod hierarchy;
 mod kill;
 mod mounts;
+mod room;
 mod tree;
 mod usage;
 mod v1;
@@ -17,6 +18,7 @@ mod v2;
 pub use discover::{Discovery, Refusal, discover, discover_with};
 pub use group::{Group, Membership};
 pub use hierarchy::Hierarchy;
+pub use room::room;
 pub use usage::{MemoryUse, OomCounts};
 
 /// Which kernel interface.

@@ -94,7 +94,8 @@ impl World {
                 saved.as_ref().and_then(|it| it.service(&self.facts.services[id.0 as usize].config.name));
             if saved.is_none() {
                 // An operator's word is lost with the file; services run unless told otherwise.
-                self.facts.services[id.0 as usize].intent = Intent::Up;
+                let intent = if found.is_empty() { Intent::Down } else { Intent::Up };
+                self.facts.services[id.0 as usize].intent = intent;
                 self.facts.services[id.0 as usize].ordered = now;
             }
             if saved.is_none() && found.is_empty() {
