@@ -123,7 +123,7 @@ impl Head {
         if let Some((service, mut cx)) = self.at(now, id) {
             service.adopt(&mut cx, saved, found);
             service.settle(&mut cx);
-            service.tell_standing(&mut cx);
+            service.tell_stopped(&mut cx);
         }
         self.changes += 1;
     }

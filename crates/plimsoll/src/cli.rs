@@ -401,8 +401,8 @@ pub struct ExportSystemd {
     #[arg(long)]
     pub user: bool,
     /// Also a socket unit: systemd holds the front's sockets, whatever happens to us
-    #[arg(long = "socket-unit")]
-    pub socket: bool,
+    #[arg(long)]
+    pub socket_unit: bool,
     /// Write the files into this folder instead of printing them
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,

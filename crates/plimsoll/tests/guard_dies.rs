@@ -175,7 +175,8 @@ fn what_is_being_stopped_when_the_guard_ends_is_stopped_by_the_next_one() {
     let mut guard = folder.start(&worker("reports", &["./stubborn"], recovery));
     guard.next("ready");
     let pid = guard.lead("reports").pid.unwrap();
-    guard.ok(&["stop", "reports"]);
+    // The verb waits until it is carried out.
+    let _asking = guard.cli_on(&["stop", "reports"]);
     until("it was asked to end", || !guard.folder.read("asked").is_empty());
     replace(&mut guard, Signal::KILL);
     guard.next("stopped");

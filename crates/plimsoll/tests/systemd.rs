@@ -7,6 +7,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 use std::process::Command;
 
 use common::config::sample;
@@ -47,45 +48,63 @@ fn the_unit_passes_systemds_own_check() {
     }
 }
 
-/// What was said since the last look.
-fn heard(manager: &UnixDatagram) -> Vec<String> {
-    let mut said = Vec::new();
-    let mut buffer = [0; 4096];
-    while let Ok(length) = manager.recv(&mut buffer) {
-        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        said.extend(text.lines().map(str::to_owned));
-    }
-    said
+/// A service manager that listens.
+struct Manager {
+    socket: UnixDatagram,
+    heard: Vec<String>,
+    seen: usize,
 }
 
-fn waits_for(manager: &UnixDatagram, what: &str) {
-    until(&format!("it says {what}"), || heard(manager).iter().any(|it| it.starts_with(what)));
+impl Manager {
+    fn at(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Self { socket, heard: Vec::new(), seen: 0 }
+    }
+
+    fn listen(&mut self) {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            self.heard.extend(text.lines().map(str::to_owned));
+        }
+    }
+
+    /// The next line that begins so, after the last one that was waited for.
+    #[track_caller]
+    fn waits_for(&mut self, what: &str) {
+        until(&format!("it says {what}"), || {
+            self.listen();
+            let found = self.heard[self.seen..].iter().position(|it| it.starts_with(what));
+            self.seen += found.map_or(0, |place| place + 1);
+            found.is_some()
+        });
+    }
 }
 
 #[test]
 fn the_manager_hears_of_readiness_life_reload_and_stop_and_services_hear_nothing_of_it() {
     let folder = Folder::new();
     let path = folder.path().join("notify.sock");
-    let manager = UnixDatagram::bind(&path).unwrap();
-    manager.set_nonblocking(true).unwrap();
+    let mut manager = Manager::at(&path);
     let mut command = Command::new(EXE);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "400000");
     let mut guard = folder.start_by(command, &sample("", ""));
-    waits_for(&manager, "READY=1");
+    manager.waits_for("READY=1");
     guard.next("ready");
-    waits_for(&manager, "WATCHDOG=1");
+    manager.waits_for("WATCHDOG=1");
     let pid = guard.lead("reports").pid.unwrap();
     let environment = fs::read(format!("/proc/{pid}/environ")).unwrap();
     assert!(!String::from_utf8_lossy(&environment).contains("NOTIFY_SOCKET"));
     guard.signal(Signal::HUP);
-    waits_for(&manager, "RELOADING=1");
-    waits_for(&manager, "READY=1");
+    manager.waits_for("RELOADING=1");
+    manager.waits_for("READY=1");
     leftovers::kill(guard.guard_pid(), Signal::KILL);
-    waits_for(&manager, "STATUS=the guard ended");
-    waits_for(&manager, "READY=1");
+    manager.waits_for("STATUS=the guard ended");
+    manager.waits_for("READY=1");
     guard.next("guard_restarted");
     guard.signal(Signal::TERM);
-    waits_for(&manager, "STOPPING=1");
+    manager.waits_for("STOPPING=1");
     assert!(guard.wait().success());
 }
 

@@ -197,6 +197,11 @@ impl Kernel {
         });
     }
 
+    /// Something of it is there to be found.
+    pub(crate) fn holds(&self, id: InstanceId) -> bool {
+        self.processes.contains_key(&id) || self.unborn.contains(&id)
+    }
+
     pub(crate) fn has_main(&self, id: InstanceId) -> bool {
         self.processes.get(&id).is_some_and(|it| it.main_lives)
     }

@@ -42,6 +42,8 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     settled_since: Option<Instant>,
     pub(crate) deaths: Deaths,
+    /// A new guard is just taking over.
+    adopting: bool,
     plant: Option<Planted>,
     /// What the guard saved before it did what it had decided last, and the time before.
     saved: Vec<u8>,
@@ -85,6 +87,7 @@ impl World {
             steps: 0,
             settled_since: None,
             deaths: Deaths::None,
+            adopting: false,
             plant,
             saved: Vec::new(),
             saved_before: Vec::new(),

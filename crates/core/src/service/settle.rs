@@ -63,9 +63,11 @@ impl Service {
         }
     }
 
-    /// For somebody who has not been told before.
-    pub(crate) fn tell_standing(&self, cx: &mut Cx<'_>) {
-        cx.act(Action::Stand { service: self.id, standing: self.standing });
+    /// For somebody who has been told nothing and takes it to be expected.
+    pub(crate) fn tell_stopped(&self, cx: &mut Cx<'_>) {
+        if self.standing == Standing::Stopped {
+            cx.act(Action::Stand { service: self.id, standing: self.standing });
+        }
     }
 
     fn settle_slots(&mut self, cx: &mut Cx<'_>) {

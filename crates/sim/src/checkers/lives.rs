@@ -30,6 +30,10 @@ impl Checker for Lives {
         no_pile_up(step)
     }
 
+    fn forgotten(&mut self, is_held: &dyn Fn(InstanceId) -> bool) {
+        self.held.retain(|id, held| !*held || is_held(*id));
+    }
+
     fn lost(&mut self, actions: &[Action], known: bool) {
         for action in actions {
             if let Action::Release { instance } = action {

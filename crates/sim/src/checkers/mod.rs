@@ -13,7 +13,7 @@ mod slots;
 mod stages;
 mod traffic;
 
-use plimsoll_core::Action;
+use plimsoll_core::{Action, InstanceId};
 
 use crate::facts::Step;
 
@@ -28,6 +28,9 @@ pub(crate) trait Checker {
 
     /// These were decided by a guard that was killed before it did them; the next one may know of them, or not.
     fn lost(&mut self, _actions: &[Action], _known: bool) {}
+
+    /// The next guard knows of nothing but what is held for it.
+    fn forgotten(&mut self, _is_held: &dyn Fn(InstanceId) -> bool) {}
 }
 
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {

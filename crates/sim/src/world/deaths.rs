@@ -35,6 +35,7 @@ impl World {
             self.saved_before = std::mem::replace(&mut self.saved, self.head.save().encode());
         }
         match self.deaths {
+            _ if self.adopting => false,
             Deaths::None => false,
             Deaths::At(step) => self.steps == step,
             Deaths::Often(thousandths) => {
@@ -63,6 +64,10 @@ impl World {
         for checker in &mut self.checkers {
             checker.lost(&actions[done..], left == Left::Saved);
         }
+        if left == Left::Unreadable {
+            let kernel = &self.kernel;
+            self.checkers.iter_mut().for_each(|it| it.forgotten(&|id| kernel.holds(id)));
+        }
         self.facts.disturbed = Some(self.clock.head());
         self.kernel.guard_died();
         self.succeed(left)
@@ -76,6 +81,7 @@ impl World {
             Left::Unreadable => Vec::new(),
         };
         let saved = Saved::decode(&bytes).ok();
+        self.saved = bytes;
         let mut head = Head::new(saved.as_ref().map_or(1 << 20, Saved::next_incident));
         if let Some(bug) = self.plant {
             head.plant(bug);
@@ -110,9 +116,8 @@ impl World {
             }
             self.head.adopt(now, id, saved, &found);
         }
-        let (deaths, none) = (self.deaths, Deaths::None);
         // One death at a time: what follows of it belongs to it.
-        self.deaths = none;
+        self.adopting = true;
         self.step(None)?;
         self.nobody_lost(&ready, left)?;
         for (instance, known) in ended {
@@ -121,7 +126,7 @@ impl World {
         for service in unstarted {
             self.deliver(Event::Ordered { service, order: Order::Start })?;
         }
-        self.deaths = if matches!(deaths, Deaths::At(_)) { none } else { deaths };
+        self.adopting = false;
         Ok(())
     }
 

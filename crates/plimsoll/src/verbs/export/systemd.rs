@@ -35,7 +35,7 @@ pub(super) fn run(args: &ExportSystemd, global: &Global, out: &mut dyn Write) ->
         is_user: args.user,
     };
     let service = facts.service()?;
-    let socket = args.socket.then(|| facts.socket());
+    let socket = args.socket_unit.then(|| facts.socket());
     match &args.output {
         Some(folder) => {
             write(folder, "plimsoll.service", &service)?;
