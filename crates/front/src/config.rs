@@ -189,7 +189,7 @@ pub struct Hsts {
 }
 
 /// Everything, all checked.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FrontConfig {
     pub listeners: Vec<ListenerConfig>,
     pub gate: GateConfig,

@@ -1,7 +1,9 @@
 //! One client connection from its first byte to its last.
 
 use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,6 +11,7 @@ use std::time::Duration;
 
 use http::Request;
 use hyper::body::Incoming;
+use hyper::server::conn::http1::UpgradeableConnection;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -16,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::headers::Client;
+use crate::joined::Joined;
 use crate::journey::{self, Journey};
 use crate::line::Line;
 use crate::local::{Local, LocalExecutor};
@@ -72,10 +76,12 @@ async fn serve(
             Ok(Err(_)) | Err(_) => return,
         }
     }
+    let most = setup.limits.connections_per_client;
+    let Some(_of_client) = local.shared.count_client(peer.ip().to_canonical(), most) else { return };
     let client = Client::new(peer, trusted, tls);
     if !tls {
         let line = Line { client, meter, http2: false, sni: None };
-        http1(&local, stream, line, &setup).await;
+        http1(&local, Joined(stream), line, &setup).await;
         return;
     }
     let Some(own) = &local.tls else { return };
@@ -109,21 +115,7 @@ where
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes.max(BUFFER_BYTES_MIN));
     let connection = builder.serve_connection(io, service_fn(answering(local, line))).with_upgrades();
-    tokio::pin!(connection);
-    let closing = local.closing.notified();
-    tokio::pin!(closing);
-    closing.as_mut().enable();
-    if local.is_closing() {
-        connection.as_mut().graceful_shutdown();
-    }
-    tokio::select! {
-        // How it ends is its client's affair, and its requests have told what became of them.
-        _ = connection.as_mut() => {}
-        () = closing => {
-            connection.as_mut().graceful_shutdown();
-            drop(connection.await);
-        }
-    }
+    served(local, connection, UpgradeableConnection::graceful_shutdown).await;
 }
 
 pub(crate) async fn http2<T>(local: &Rc<Local>, stream: T, line: Line, setup: &Setup)
@@ -143,20 +135,28 @@ where
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN);
     let connection = builder.serve_connection(io, service_fn(answering(local, line)));
-    tokio::pin!(connection);
-    let closing = local.closing.notified();
-    tokio::pin!(closing);
-    closing.as_mut().enable();
-    if local.is_closing() {
-        connection.as_mut().graceful_shutdown();
-    }
-    tokio::select! {
-        _ = connection.as_mut() => {}
-        () = closing => {
-            connection.as_mut().graceful_shutdown();
-            drop(connection.await);
+    served(local, connection, http2::Connection::graceful_shutdown).await;
+}
+
+/// Until the connection has ended. When the front closes it is asked to end once its requests have. How it ends is its
+/// client's affair, and its requests have told what became of them.
+async fn served<C: Future>(local: &Local, connection: C, end: fn(Pin<&mut C>)) {
+    let mut connection = pin!(connection);
+    let mut closing = pin!(local.closing.notified());
+    let (mut listens, mut asked) = (false, false);
+    poll_fn(|cx| {
+        if !listens {
+            // Once is enough: it wakes this task, whatever it waits for by then.
+            listens = true;
+            let _ = closing.as_mut().poll(cx);
         }
-    }
+        if !asked && local.is_closing() {
+            asked = true;
+            end(connection.as_mut());
+        }
+        connection.as_mut().poll(cx).map(drop)
+    })
+    .await;
 }
 
 fn answering(local: &Rc<Local>, line: Line) -> impl Fn(Request<Incoming>) -> Journey + use<> {

@@ -70,6 +70,14 @@ pub struct Front {
     kept: Option<(Tls, Reloader)>,
 }
 
+/// What new settings came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Changed {
+    pub anything: bool,
+    /// The certificates still come from where they came from before: another place takes a new start.
+    pub certificate_stays: bool,
+}
+
 impl Front {
     /// Listens, and answers from then on; what finds no instance is held or refused as its service stands.
     pub fn start(config: &FrontConfig) -> Result<Self, FrontError> {
@@ -141,12 +149,19 @@ impl Front {
         Ok(())
     }
 
-    /// New settings. Listeners that stay keep their connections; an error changes nothing.
-    pub fn configure(&self, config: FrontConfig) -> Result<(), FrontError> {
-        let listeners = bind_all(&config.listeners, &self.orders.borrow())?;
+    /// New settings. Listeners that stay keep their connections; an error changes nothing. Where certificates come from
+    /// is settled at the start: [`Changed::certificate_stays`] says that it was to be another place.
+    pub fn configure(&self, config: FrontConfig) -> Result<Changed, FrontError> {
         let mut current = self.config.lock().unwrap_or_else(PoisonError::into_inner);
+        let changed = Changed {
+            anything: *current != config,
+            certificate_stays: current.certificate != config.certificate,
+        };
+        let config = FrontConfig { certificate: current.certificate.clone(), ..config };
+        let listeners = bind_all(&config.listeners, &self.orders.borrow())?;
         if config.access_log != current.access_log {
-            *self.log.write().unwrap_or_else(PoisonError::into_inner) = open_log(&config)?;
+            let log = open_log(&config)?;
+            *self.log.write().unwrap_or_else(PoisonError::into_inner) = log;
         } else if let Some(log) = &*self.log.read().unwrap_or_else(PoisonError::into_inner) {
             log.reopen();
         }
@@ -157,7 +172,7 @@ impl Front {
         self.shared.change_setup(Setup::of(&config));
         self.orders.send_modify(|orders| orders.listeners = listeners);
         *current = config;
-        Ok(())
+        Ok(changed)
     }
 
     /// The sockets, for whoever is to hold them beyond our end.

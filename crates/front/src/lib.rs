@@ -17,6 +17,7 @@ mod connection;
 mod endpoint;
 mod front;
 mod headers;
+mod joined;
 mod journey;
 mod line;
 mod local;

@@ -20,6 +20,7 @@ use crate::body::RequestBody;
 use crate::clock::Clock;
 use crate::config::Protocol;
 use crate::endpoint::Endpoint;
+use crate::joined::Joined;
 use crate::local::LocalExecutor;
 use crate::shared::Backend;
 
@@ -217,11 +218,11 @@ impl Pool {
                 Endpoint::Tcp(address) => {
                     let stream = TcpStream::connect(address).await?;
                     stream.set_nodelay(true)?;
-                    self.handshake(backend, TokioIo::new(stream), upgrades).await
+                    self.handshake(backend, TokioIo::new(Joined(stream)), upgrades).await
                 }
                 Endpoint::Unix(path) => {
                     let stream = UnixStream::connect(path).await?;
-                    self.handshake(backend, TokioIo::new(stream), upgrades).await
+                    self.handshake(backend, TokioIo::new(Joined(stream)), upgrades).await
                 }
             }
         };

@@ -3,6 +3,7 @@
 //! One lock, held for a few dozen nanoseconds and never across an await.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) withdrawals: tokio::sync::watch::Sender<u64>,
     pub(crate) request_numbers: AtomicU64,
     pub(crate) connections: AtomicU32,
+    /// Connections of each client address, where they are bounded.
+    clients: Mutex<HashMap<IpAddr, u32>>,
     pub(crate) connection_closed: Notify,
 }
 
@@ -100,6 +103,7 @@ impl Shared {
             withdrawals: tokio::sync::watch::Sender::new(0),
             request_numbers: AtomicU64::new(seed()),
             connections: AtomicU32::new(0),
+            clients: Mutex::default(),
             connection_closed: Notify::new(),
         }
     }
@@ -258,6 +262,20 @@ impl Shared {
         self.lock().gate.traffic(service)
     }
 
+    /// One more connection of this client; `None` when it has as many as it may. 0: as many as there are.
+    pub(crate) fn count_client(self: &Arc<Self>, client: IpAddr, most: u32) -> Option<ClientCount> {
+        if most == 0 {
+            return Some(ClientCount(None));
+        }
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = clients.entry(client).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(ClientCount(Some((Arc::clone(self), client))))
+    }
+
     pub(crate) async fn reports(&self) -> Reports {
         self.reporter.take().await
     }
@@ -320,6 +338,23 @@ const fn gone() -> Refusal {
 fn seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::collections::hash_map::RandomState::new().build_hasher().finish()
+}
+
+/// A connection's place among those of its client, given back when it ends.
+#[derive(Debug)]
+pub(crate) struct ClientCount(Option<(Arc<Shared>, IpAddr)>);
+
+impl Drop for ClientCount {
+    fn drop(&mut self) {
+        let Some((shared, client)) = &self.0 else { return };
+        let mut clients = shared.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = clients.get_mut(client) {
+            *count -= 1;
+            if *count == 0 {
+                clients.remove(client);
+            }
+        }
+    }
 }
 
 /// What a request gets at the gate.

@@ -69,6 +69,9 @@ pub trait Traffic: Send {
     fn expected(&self, service: ServiceId, due_in: Option<Duration>);
     /// Waits for news. Dropped before there are any, nothing is lost.
     fn news(&self) -> News<'_>;
+    /// The configuration was read again, and `services` are those in it. `Ok` says what changed, if anything did; an
+    /// error is said to the operator, and nothing has changed.
+    fn change(&mut self, services: &[(String, ServiceId)]) -> Result<Option<String>, String>;
     /// How the front is doing, and one service's requests.
     fn status(&self) -> FrontStatus;
     fn status_of(&self, service: ServiceId) -> Option<TrafficStatus>;

@@ -1,24 +1,24 @@
 //! Puts the front to work for the guard: the configuration turned into the front's, and each told what the other says.
 
 use std::net::TcpListener;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_core::gate::{GateConfig, GateRecord, IN_FLIGHT_MAX_DEFAULT, Why};
 use plimsoll_core::{InstanceId, ServiceId};
 use plimsoll_front::acme::{self, ChallengeKinds, Directory, Intervals};
-use plimsoll_front::config::{
-    FrontConfig, Hsts, Limits, ListenerConfig, Protocol, ReplayPolicy, RouteConfig, ServedConfig,
-};
+use plimsoll_front::config::{FrontConfig, Hsts, Limits, ListenerConfig, RouteConfig, ServedConfig};
 use plimsoll_front::tls::{CertificateConfig, CertificateReport, FilePair};
 use plimsoll_front::{Endpoint as FrontEndpoint, Front, FrontRecord, LostRequest, Reports, RouteStats, span};
 use plimsoll_guard::records::{CertificateStatus, FrontStatus, RequestRecord, RouteStatus, TrafficStatus};
 use plimsoll_guard::traffic::{Happened, News, Said, Traffic, TrafficNews};
 use plimsoll_guard::{Endpoint, Heritage};
+use plimsoll_init::Link;
+use plimsoll_init::protocol::ToInit;
 
-use crate::config::{Config, Front as FrontTable, Tls};
+use crate::config::{Config, Front as FrontTable, Route, Tls};
 
 /// Descriptors that clients may not take: the guard's own work needs them.
 const DESCRIPTORS_RESERVED: u64 = 512;
@@ -29,20 +29,31 @@ const CONNECTIONS_MIN: u32 = 64;
 /// Connections of a guard that is replaced may take so long to send their next request, and be told to come again.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// What the front is started with; `None` where the configuration has no `[front]`.
+/// What the front is started with; `None` where the configuration has no `[front]`. Services have their places in the
+/// file for ids, as the guard gives them.
 pub(crate) fn config(config: &Config, state: &Path, descriptors: Option<u64>) -> Option<FrontConfig> {
-    let table = config.front.as_ref()?;
     let id = |name: &str| {
         let index = config.services.iter().position(|it| it.name == name)?;
         u32::try_from(index).ok().map(ServiceId)
     };
+    front_config(config, state, descriptors, &id)
+}
+
+/// `id` is what the guard calls a service.
+fn front_config(
+    config: &Config,
+    state: &Path,
+    descriptors: Option<u64>,
+    id: &dyn Fn(&str) -> Option<ServiceId>,
+) -> Option<FrontConfig> {
+    let table = config.front.as_ref()?;
     let served = |service: &crate::config::Service| {
         let hang = service.head().health.hang;
         Some(ServedConfig {
             id: id(&service.name)?,
             name: service.name.clone(),
             hang,
-            protocol: Protocol::Http1,
+            protocol: service.protocol,
         })
     };
     Some(FrontConfig {
@@ -53,9 +64,16 @@ pub(crate) fn config(config: &Config, state: &Path, descriptors: Option<u64>) ->
             hold_bytes: table.hold_bytes,
             in_flight_max: IN_FLIGHT_MAX_DEFAULT,
         },
-        limits: Limits { connections: connections(descriptors), ..Limits::default() },
+        limits: Limits {
+            connections: table.connections.unwrap_or(u32::MAX).min(connections(descriptors)),
+            ..table.limits
+        },
         services: config.services.iter().filter_map(served).collect(),
         routes: routes(table, config, id),
+        trusted: table.trusted.clone(),
+        proxy_protocol: table.proxy_protocol.clone(),
+        access_log: table.access_log.clone(),
+        fence: table.fence,
         certificate: table.tls.as_ref().map(|tls| certificate(tls, table, state)),
         redirect: table.redirect,
         hsts: table.hsts.map(|max_age| Hsts { max_age }),
@@ -91,16 +109,15 @@ fn certificate(tls: &Tls, table: &FrontTable, state: &Path) -> CertificateConfig
 }
 
 /// The written ones; with none and one service, everything goes there.
-fn routes(table: &FrontTable, config: &Config, id: impl Fn(&str) -> Option<ServiceId>) -> Vec<RouteConfig> {
-    let route = |host: Option<String>, path: Option<String>, service: &str| {
-        let service = id(service)?;
-        Some(RouteConfig { host, path, service, replay: ReplayPolicy::Safe, timeout: None })
+fn routes(table: &FrontTable, config: &Config, id: &dyn Fn(&str) -> Option<ServiceId>) -> Vec<RouteConfig> {
+    let route = |route: &Route| {
+        let service = id(&route.service)?;
+        let Route { host, path, replay, timeout, .. } = route.clone();
+        Some(RouteConfig { host, path, service, replay, timeout })
     };
     match (table.routes.as_slice(), config.services.as_slice()) {
-        ([], [only]) => route(None, None, &only.name).into_iter().collect(),
-        (routes, _) => {
-            routes.iter().filter_map(|it| route(it.host.clone(), it.path.clone(), &it.service)).collect()
-        }
+        ([], [only]) => route(&Route::all(&only.name)).into_iter().collect(),
+        (routes, _) => routes.iter().filter_map(route).collect(),
     }
 }
 
@@ -115,8 +132,13 @@ fn connections(descriptors: Option<u64>) -> u32 {
 pub(crate) struct Carrier {
     front: Arc<Front>,
     served: Vec<ServiceId>,
+    state: PathBuf,
+    /// The configuration that was read last, by whoever reads it.
+    latest: Latest,
     /// Another guard accepts by now.
     left: AtomicBool,
+    /// Init, which holds the listeners for the next guard.
+    link: Option<Link>,
 }
 
 /// The key under which init holds a listener.
@@ -156,14 +178,45 @@ pub(crate) fn bound(config: &FrontConfig, heritage: &mut Heritage) -> Vec<(Liste
     found
 }
 
+/// Where a configuration is left for the front to take up.
+pub(crate) type Latest = Arc<Mutex<Option<Config>>>;
+
 impl Carrier {
-    pub(crate) fn new(front: Front, config: &FrontConfig) -> Self {
-        Self {
+    pub(crate) fn new(
+        front: Front,
+        config: &FrontConfig,
+        state: &Path,
+        latest: Latest,
+        link: Option<Link>,
+    ) -> Self {
+        let carrier = Self {
             front: Arc::new(front),
-            served: config.routes.iter().map(|route| route.service).collect(),
+            served: served(config),
+            state: state.to_owned(),
+            latest,
             left: AtomicBool::new(false),
+            link,
+        };
+        carrier.keep_listeners(&[]);
+        carrier
+    }
+
+    /// Has init hold every listener, and let go of those that were.
+    fn keep_listeners(&self, before: &[ListenerConfig]) {
+        let Some(link) = &self.link else { return };
+        let now = self.front.listeners();
+        for (listener, socket) in &now {
+            // One that is not kept is bound anew by the next guard.
+            let _ = link.keep(&key(listener), socket.as_ref());
+        }
+        for gone in before.iter().filter(|it| now.iter().all(|(other, _)| other != *it)) {
+            let _ = link.say(&ToInit::Drop { key: key(gone) });
         }
     }
+}
+
+fn served(config: &FrontConfig) -> Vec<ServiceId> {
+    config.routes.iter().map(|route| route.service).collect()
 }
 
 impl Traffic for Carrier {
@@ -197,6 +250,29 @@ impl Traffic for Carrier {
 
     fn news(&self) -> News<'_> {
         Box::pin(async { news(self.front.reports().await) })
+    }
+
+    fn change(&mut self, services: &[(String, ServiceId)]) -> Result<Option<String>, String> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(latest) = latest else { return Ok(None) };
+        let id = |name: &str| services.iter().find(|(it, _)| it == name).map(|(_, id)| *id);
+        let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
+        let Some(config) = front_config(&latest, &self.state, descriptors, &id) else {
+            return Ok(Some("[front] was removed, which takes a restart of the guard".to_owned()));
+        };
+        let served = served(&config);
+        let before: Vec<ListenerConfig> = self.front.listeners().into_iter().map(|(it, _)| it).collect();
+        let changed = self.front.configure(config).map_err(|error| error.to_string())?;
+        self.served = served;
+        self.keep_listeners(&before);
+        Ok(changed.anything.then(|| {
+            if changed.certificate_stays {
+                "front changed, but for the source of its certificates, which takes a restart of the guard"
+                    .to_owned()
+            } else {
+                "front changed".to_owned()
+            }
+        }))
     }
 
     fn status(&self) -> FrontStatus {

@@ -9,6 +9,7 @@ use plimsoll::config::{Check, Config, Host, NOT_YET, RuntimeChoice, runtime as r
 use plimsoll_core::layers::soft_limit::Runtime;
 use plimsoll_core::units::Bytes;
 use plimsoll_core::{Handover, ServiceConfig};
+use plimsoll_front::config::{AccessLogConfig, AccessLogStyle, Limits, Protocol, ReplayPolicy};
 use proptest::prelude::*;
 
 fn parsed(text: &str) -> Config {
@@ -89,6 +90,7 @@ keep = 5
 command = ["./worker"]
 port_env = false
 health = { command = ["./check"] }
+protocol = "h2c"
 
 [front]
 http = "127.0.0.1:8080"
@@ -96,12 +98,39 @@ https = "0.0.0.0:443"
 hold_wait = "30s"
 hold_requests = 10000
 hold_bytes = "64MiB"
+trusted = ["10.0.0.0/8", "::1"]
+proxy_protocol = ["192.0.2.7"]
+fence = true
+[front.access_log]
+file = "access.log"
+format = "common"
+[front.limits]
+connections = 500
+connections_per_client = 50
+streams = 20
+headers = 64
+idle = "10s"
+head_wait = "2s"
+handshake = "3s"
+body_idle = "4s"
+body_rate = "2KiB"
+write_stall = "5s"
+connect = "1s"
+answer = "2m"
+head = "16KiB"
+uri = "4KiB"
+keep = "128KiB"
+body = "1GiB"
 [front.tls]
 acme = { domains = ["example.org"], email = "ops@example.org", directory = "letsencrypt" }
+redirect = false
+hsts = "180d"
 [[front.route]]
-host = "example.org"
+host = "Example.org"
 path = "/api"
 service = "reports"
+replay = "always"
+timeout = "5s"
 
 [admin]
 http = "0.0.0.0:9640"
@@ -151,8 +180,40 @@ fn every_key_of_the_contract_is_taken() {
     assert_eq!(service.environment.get("NODE_ENV"), Some("production"));
     assert_eq!((&worker.check, worker.has_address()), (&Check::Command(vec!["./check".into()]), false));
     assert_eq!(config.admin.socket.as_deref(), Some(Path::new("/srv/app/plimsoll.sock")));
+    let front = config.front.as_ref().expect("a front");
+    assert_eq!((front.trusted.len(), front.proxy_protocol.len(), front.fence), (2, 1, true));
+    assert_eq!((front.connections, front.redirect, front.hsts), (Some(500), false, Some(days(180))));
+    let log = AccessLogConfig { path: "/srv/app/access.log".into(), style: AccessLogStyle::Common };
+    assert_eq!(front.access_log, Some(log));
+    let limits = Limits {
+        connections: Limits::default().connections,
+        connections_per_client: 50,
+        idle: Duration::from_secs(10),
+        head_wait: Duration::from_secs(2),
+        handshake: Duration::from_secs(3),
+        body_idle: Duration::from_secs(4),
+        body_rate_min: 2048,
+        write_stall: Duration::from_secs(5),
+        connect: Duration::from_secs(1),
+        answer: Duration::from_mins(2),
+        head_bytes: 16 * 1024,
+        headers: 64,
+        uri_bytes: 4096,
+        body_bytes: 1 << 30,
+        keep_bytes: 128 * 1024,
+        streams: 20,
+    };
+    assert_eq!(front.limits, limits);
+    let route = &front.routes[0];
+    assert_eq!((route.host.as_deref(), route.replay), (Some("example.org"), ReplayPolicy::Always));
+    assert_eq!(route.timeout, Some(Duration::from_secs(5)));
+    assert_eq!((service.protocol, worker.protocol), (Protocol::Http1, Protocol::H2c));
     assert_eq!(config.sweeps[0].over, Some(Bytes::mib(300)));
     assert_eq!(config.not_yet, NOT_YET);
+}
+
+const fn days(count: u64) -> Duration {
+    Duration::from_hours(24 * count)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use common::config::sample;
 use common::crowd::Crowd;
 use common::guard::{Folder, Guard};
-use common::{http, until, until_some};
+use common::{assert_exit, http, stderr, until, until_some};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn with_front(handover: &str) -> (String, SocketAddr) {
@@ -115,4 +115,58 @@ fn who_asks_for_a_stopped_service_is_told_at_once() {
     assert!(body.contains("service-stopped"), "{body}");
     guard.ok(&["start", "reports"]);
     assert!(matches!(http::get(front, "/health"), Ok((200, _))));
+}
+
+#[test]
+fn a_reload_reaches_the_front_while_connections_stay() {
+    let (config, front) = with_front("hold");
+    let mut guard = Folder::new().start(&config);
+    guard.next("ready");
+    let mut kept = http::Kept::open(front);
+    assert_eq!(kept.get("/health").0, 200);
+    let second = http::free_port();
+    let log = "[front.access_log]\nfile = \"access.log\"\n";
+    let route = "[[front.route]]\npath = \"/health\"\n";
+    guard.folder.write("plimsoll.toml", &format!("{config}{log}{route}"));
+    assert_eq!(guard.ok(&["reload"]), "reloaded: front changed\n");
+    // The same connection, by the new routes.
+    assert_eq!(kept.get("/health").0, 200);
+    assert_eq!(kept.get("/reports").0, 404);
+    assert_eq!(guard.ok(&["reload"]), "reloaded: nothing changed\n");
+    until("the log has both", || {
+        guard.folder.read("access.log").lines().filter(|it| it.contains("\"status\":")).count() == 2
+    });
+    // Another port: the new one is listened on, and the old connection ends with its next request at the latest.
+    let moved = config.replace(&front.port().to_string(), &second.to_string());
+    guard.folder.write("plimsoll.toml", &moved);
+    assert_eq!(guard.ok(&["reload"]), "reloaded: front changed\n");
+    let moved = SocketAddr::from(([127, 0, 0, 1], second));
+    assert!(matches!(http::get(moved, "/reports"), Ok((200, _))));
+    assert_eq!(kept.get("/reports").0, 200);
+    until("nobody listens where it was", || http::get(front, "/health").is_err());
+    // A port that somebody else has changes nothing, and says so.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    guard.folder.write("plimsoll.toml", &config.replace(&front.port().to_string(), &port.to_string()));
+    let output = guard.cli(&["reload"]);
+    assert_exit(&output, 2);
+    assert!(stderr(&output).contains(&format!("cannot listen on 127.0.0.1:{port}")), "{}", stderr(&output));
+    assert!(matches!(http::get(moved, "/health"), Ok((200, _))));
+}
+
+#[test]
+fn a_service_that_is_added_gets_its_requests_at_once() {
+    let (config, front) = with_front("hold");
+    let mut guard = Folder::new().start(&config);
+    guard.next("ready");
+    let other = sample("", "").replace("service.reports", "service.other");
+    let route =
+        "[[front.route]]\npath = \"/health\"\nservice = \"other\"\n[[front.route]]\nservice = \"reports\"\n";
+    guard.folder.write("plimsoll.toml", &format!("{config}{route}{other}"));
+    let said = guard.ok(&["reload"]);
+    assert!(said.contains("other added") && said.contains("front changed"), "{said}");
+    assert!(matches!(http::get(front, "/health"), Ok((200, _))));
+    guard.ok(&["stop", "reports"]);
+    assert!(matches!(http::get(front, "/health"), Ok((200, _))));
+    assert!(matches!(http::get(front, "/reports"), Ok((503, _))));
 }

@@ -84,6 +84,8 @@ pub(super) struct Backend {
     waiting: u32,
     pub(super) streams: u32,
     window: Option<Window>,
+    /// Requests wait there and nothing comes: few more are sent, until something does.
+    stalled: bool,
     /// Failures in a row.
     strikes: u32,
     pauses: u32,
@@ -101,6 +103,7 @@ impl Backend {
             waiting: 0,
             streams: 0,
             window: None,
+            stalled: false,
             strikes: 0,
             pauses: 0,
             pause: None,
@@ -162,9 +165,20 @@ impl Backend {
         }
     }
 
-    pub(super) fn answered(&mut self, now: Instant) {
+    /// Whether it had stalled until now.
+    pub(super) fn answered(&mut self, now: Instant) -> bool {
         self.waiting = self.waiting.saturating_sub(1);
+        self.progresses(now)
+    }
+
+    fn progresses(&mut self, now: Instant) -> bool {
         self.progress = now;
+        let had_stalled = core::mem::take(&mut self.stalled);
+        if had_stalled {
+            // Whoever was kept back meanwhile is a crowd.
+            self.narrow(now, self.busy() + WINDOW_FIRST);
+        }
+        had_stalled
     }
 
     pub(super) fn streams(&mut self, now: Instant) {
@@ -190,7 +204,7 @@ impl Backend {
     }
 
     fn served(&mut self, now: Instant) {
-        self.progress = now;
+        self.progresses(now);
         self.strikes = 0;
         self.pauses = 0;
         if let Some(window) = &mut self.window {
@@ -247,6 +261,10 @@ impl Backend {
         let stalled = self.stall_due(hang).is_some_and(|at| at <= now);
         if stalled {
             self.progress = now;
+            if !core::mem::replace(&mut self.stalled, true) {
+                // If it hangs, all that it gets from now on is lost; if it is only slow, one more will show it.
+                self.narrow(now, self.busy() + 1);
+            }
         }
         stalled
     }
@@ -280,7 +298,7 @@ impl Backend {
         if let Some(window) = &mut self.window
             && window.grows <= now
         {
-            window.size += WINDOW_FIRST;
+            window.size += if self.stalled { 1 } else { WINDOW_FIRST };
             window.grows = now + WINDOW_GROWS;
         }
         self.drop_wide_window();

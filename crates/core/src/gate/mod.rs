@@ -272,7 +272,7 @@ impl Gate {
 
     /// The response's head came.
     pub fn answered(&mut self, now: Instant, instance: InstanceId) {
-        self.with(now, instance.service, |it, _| it.answered(now, instance));
+        self.with(now, instance.service, |it, cx| it.answered(cx, instance));
     }
 
     /// The answer goes on for an unknown time: an upgraded connection or an event stream. Comes after

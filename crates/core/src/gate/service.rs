@@ -180,9 +180,11 @@ impl Service {
         self.end_episode_when_empty(cx);
     }
 
-    pub(super) fn answered(&mut self, now: Instant, instance: InstanceId) {
-        if let Some(index) = self.position(instance) {
-            self.backends[index].answered(now);
+    pub(super) fn answered(&mut self, cx: &mut Cx<'_>, instance: InstanceId) {
+        if let Some(index) = self.position(instance)
+            && self.backends[index].answered(cx.now)
+        {
+            self.release(cx);
         }
     }
 

@@ -9,7 +9,7 @@ use crate::tls::normal;
 /// What Let's Encrypt and others take in one certificate.
 const DOMAINS_MAX: usize = 100;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Host names and addresses; no wildcards, which are granted by DNS alone.
     pub domains: Vec<String>,
@@ -46,7 +46,7 @@ pub struct ChallengeKinds {
 }
 
 /// Every waiting of the task; tests compress it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Intervals {
     /// How often to look whether anything is due.
     pub check: Duration,

@@ -13,7 +13,7 @@ use super::{
 use crate::acme::{self, Challenges, Client, ConfigError};
 
 /// Where the certificate comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CertificateConfig {
     Files(FilePair),
     Acme(Box<acme::Config>),

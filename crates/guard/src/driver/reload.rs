@@ -35,6 +35,8 @@ impl Driver {
 
     fn read_again(&mut self) -> Result<String, String> {
         let settings = (self.reloader)()?;
+        // First, since it can be refused, and then nothing is to change.
+        let traffic = self.change_traffic(&self.services_after(&settings.workloads))?;
         let mut changes = Vec::new();
         for workload in &settings.workloads {
             if let Some(service) = self.service_named(workload.name()) {
@@ -46,9 +48,23 @@ impl Driver {
             }
         }
         changes.extend(self.retire_missing(&settings.workloads));
+        changes.extend(traffic);
         self.sweeper.change(&settings.sweeps);
         self.settings = Settings { workloads: Vec::new(), ..settings };
         Ok(if changes.is_empty() { "nothing changed".to_owned() } else { changes.join(", ") })
+    }
+
+    /// Those of `wanted` by name, with the places that new ones will get.
+    fn services_after(&self, wanted: &[Workload]) -> Vec<(String, ServiceId)> {
+        let mut next = u32::try_from(self.seats.len()).unwrap_or(u32::MAX);
+        let place = |workload: &Workload| {
+            let service = self.service_named(workload.name()).unwrap_or_else(|| {
+                next += 1;
+                ServiceId(next - 1)
+            });
+            (workload.name().to_owned(), service)
+        };
+        wanted.iter().map(place).collect()
     }
 
     fn change(&mut self, service: ServiceId, workload: &Workload) -> Option<String> {

@@ -42,6 +42,8 @@ pub(super) struct Running {
     /// Evidence is being taken; its cgroup stays until that is done.
     pub(super) taking_evidence: bool,
     pub(super) release_wanted: bool,
+    /// The head wants it to have requests.
+    pub(super) admitted: bool,
     pub(super) incident: Option<IncidentId>,
     /// The last error or refusal about it, in the words of whoever met it.
     pub(super) last_why: Option<String>,
@@ -66,6 +68,7 @@ impl Running {
             killing: false,
             taking_evidence: false,
             release_wanted: false,
+            admitted: false,
             incident: None,
             last_why: None,
         }

@@ -22,6 +22,9 @@ impl Driver {
     }
 
     pub(super) fn admit(&mut self, instance: InstanceId) {
+        if let Some(running) = self.instances.get_mut(&instance) {
+            running.admitted = true;
+        }
         let Some(carrier) = self.carrier_of(instance.service) else { return };
         let Some(running) = self.instances.get(&instance) else { return };
         let Some(address) = &running.address else { return };
@@ -31,9 +34,34 @@ impl Driver {
     }
 
     pub(super) fn withdraw(&mut self, instance: InstanceId, drain: Duration) {
+        if let Some(running) = self.instances.get_mut(&instance) {
+            running.admitted = false;
+        }
         let Some(carrier) = self.carrier_of(instance.service) else { return };
         let count = carrier.withdraw(instance, drain);
         self.tell_head(Event::InFlight { instance, count });
+    }
+
+    /// Has whoever carries requests take over what was read again. Services whose requests it carries from now on are
+    /// made known to it.
+    pub(super) fn change_traffic(
+        &mut self,
+        services: &[(String, ServiceId)],
+    ) -> Result<Option<String>, String> {
+        let carried = |driver: &Self, service| driver.carrier_of(service).is_some();
+        let before: Vec<bool> = services.iter().map(|(_, service)| carried(self, *service)).collect();
+        let Some(traffic) = &mut self.traffic else { return Ok(None) };
+        let changed = traffic.change(services)?;
+        for ((_, service), before) in services.iter().zip(before) {
+            if !before && carried(self, *service) {
+                let own = self.instances.values().filter(|it| it.admitted && it.id.service == *service);
+                let own: Vec<InstanceId> = own.map(|it| it.id).collect();
+                for instance in own {
+                    self.admit(instance);
+                }
+            }
+        }
+        Ok(changed)
     }
 
     pub(super) fn stand(&mut self, service: ServiceId, standing: Standing) {

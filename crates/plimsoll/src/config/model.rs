@@ -9,6 +9,7 @@ use plimsoll_core::layers::soft_limit::Runtime;
 use plimsoll_core::units::Bytes;
 use plimsoll_core::{DescriptorConfig, HealthConfig, MemoryConfig, RecoveryConfig, ServiceConfig};
 use plimsoll_front::acme::Directory;
+use plimsoll_front::config::{AccessLogConfig, Limits, Network, Protocol, ReplayPolicy};
 
 use super::secret::SecretRef;
 
@@ -55,6 +56,8 @@ pub struct Service {
     pub port_env: Option<String>,
     /// A fixed address, for programs that cannot be told one.
     pub address: Option<SocketAddr>,
+    /// What its instances speak with the front.
+    pub protocol: Protocol,
     pub runtime: RuntimeChoice,
     pub memory: MemoryConfig,
     pub descriptors: DescriptorConfig,
@@ -210,6 +213,17 @@ pub struct Front {
     pub hold_wait: Duration,
     pub hold_requests: u32,
     pub hold_bytes: Bytes,
+    /// Whose `X-Forwarded-*` and `Forwarded` are believed.
+    pub trusted: Vec<Network>,
+    /// Who begins each connection with a PROXY header.
+    pub proxy_protocol: Vec<Network>,
+    /// Requests like one that was in flight at two deaths are refused for a while.
+    pub fence: bool,
+    pub access_log: Option<AccessLogConfig>,
+    /// All but `connections`.
+    pub limits: Limits,
+    /// `None`: as many as there are descriptors for.
+    pub connections: Option<u32>,
     pub tls: Option<Tls>,
     /// Plain HTTP is answered with a redirect to HTTPS.
     pub redirect: bool,
@@ -239,6 +253,17 @@ pub struct Route {
     pub host: Option<String>,
     pub path: Option<String>,
     pub service: String,
+    pub replay: ReplayPolicy,
+    /// For the first byte of an answer.
+    pub timeout: Option<Duration>,
+}
+
+impl Route {
+    /// Every request, to one service.
+    pub fn all(service: &str) -> Self {
+        let service = service.to_owned();
+        Self { host: None, path: None, service, replay: ReplayPolicy::Safe, timeout: None }
+    }
 }
 
 #[derive(Clone, Debug)]

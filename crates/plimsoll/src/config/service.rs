@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use plimsoll_core::{Handover, TASKS_DEFAULT};
+use plimsoll_front::config::Protocol;
 use toml::Spanned;
 
 use super::env_file;
@@ -49,6 +50,7 @@ fn service(section: &Section<'_>, name: &Spanned<String>, around: Around<'_>) ->
     let replicas = section.small("replicas", 1..=REPLICAS_MAX);
     let tasks = section.small("tasks", 1..=TASKS_MAX);
     let (port_env, address) = endpoint(section);
+    let protocol = protocol(section);
     let memory = layers::memory(section.section("memory"), section.span.clone());
     let descriptors = layers::descriptors(section.section("descriptors"));
     let (recovery, stop_signal) = layers::recovery(section.section("recovery"));
@@ -66,6 +68,7 @@ fn service(section: &Section<'_>, name: &Spanned<String>, around: Around<'_>) ->
         tasks: tasks.unwrap_or(TASKS_DEFAULT),
         port_env,
         address: address.as_ref().map(|address| *address.get_ref()),
+        protocol,
         runtime: memory.runtime,
         memory: memory.config,
         descriptors,
@@ -219,6 +222,19 @@ fn endpoint(section: &Section<'_>) -> (Option<String>, Option<Spanned<SocketAddr
     }
     let port_env = if address.is_some() { None } else { port_env };
     (port_env, address)
+}
+
+fn protocol(section: &Section<'_>) -> Protocol {
+    let Some(written) = section.text("protocol", "http1") else { return Protocol::Http1 };
+    match written.get_ref().as_str() {
+        "http1" => return Protocol::Http1,
+        "h2c" => return Protocol::H2c,
+        other => {
+            let hint = "write \"http1\" (the default), or \"h2c\" for HTTP/2 without TLS";
+            section.error(written.span(), format!("\"{other}\" is no protocol that the front speaks"), hint);
+        }
+    }
+    Protocol::Http1
 }
 
 /// The variable's name; `false` for a service that listens nowhere.

@@ -78,6 +78,7 @@ fn command_service(argv: &[String], options: CommandOptions, folder: &Path) -> S
         tasks: TASKS_DEFAULT,
         port_env: options.address.is_none().then(|| PORT_ENV_DEFAULT.to_owned()),
         address: options.address,
+        protocol: plimsoll_front::config::Protocol::default(),
         runtime: RuntimeChoice::Auto,
         memory: MemoryConfig::default(),
         descriptors: DescriptorConfig::default(),

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use plimsoll_front::config::{FrontConfig, ListenerConfig};
@@ -16,7 +17,7 @@ use plimsoll_guard::{Guard, GuardError, Heritage, Hooks, KEY_CONFIG, Settings, k
 use plimsoll_init::{Link, LinkError, init};
 use plimsoll_kernel::spawn;
 
-use crate::carry::{self, Carrier};
+use crate::carry::{self, Carrier, Latest};
 use crate::cli::{Exit, Global, LogStyle, Run};
 use crate::config::{self, Config, ConfigErrors, Host, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
@@ -116,7 +117,12 @@ fn guard(args: &Run, global: &Global, mut heritage: Option<Heritage>) -> Result<
     let front = front_config(&read.config, &state);
     let bound = front.as_ref().zip(heritage.as_mut()).map(|(front, it)| carry::bound(front, it));
     let bound = bound.unwrap_or_default();
-    let start = |bound| front.as_ref().map(|front| carrier(front, bound, link.as_ref())).transpose();
+    let latest = Latest::default();
+    let has_front = front.is_some();
+    let start = |bound| {
+        let start = |front| carrier(front, bound, &state, Arc::clone(&latest), link.clone());
+        front.as_ref().map(start).transpose()
+    };
     let (guard, traffic) = if is_first {
         let guard = Guard::prepare_with(read.settings, heritage)?;
         (guard, start(bound)?)
@@ -131,9 +137,13 @@ fn guard(args: &Run, global: &Global, mut heritage: Option<Heritage>) -> Result<
     guard.run(Hooks {
         reloader: Box::new(move || {
             let read = source.read().map_err(|error| error.to_string())?;
+            if read.config.front.is_some() && !has_front {
+                return Err("[front] was added, which takes a restart of the guard".to_owned());
+            }
             if let Some(link) = &link {
                 keep_text(link, KEY_CONFIG, &read.text);
             }
+            *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(read.config);
             Ok(read.settings)
         }),
         traffic,
@@ -212,19 +222,16 @@ fn front_config(config: &Config, state: &Path) -> Option<FrontConfig> {
 fn carrier(
     front: &FrontConfig,
     bound: Vec<(ListenerConfig, TcpListener)>,
-    link: Option<&Link>,
+    state: &Path,
+    latest: Latest,
+    link: Option<Link>,
 ) -> Result<Box<dyn Traffic>, RunError> {
     let started = Front::start_on(front, bound)?;
-    for (listener, socket) in link.iter().flat_map(|_| started.listeners()) {
-        if let Some(link) = link {
-            link.keep(&carry::key(&listener), socket.as_ref())?;
-        }
-    }
     for (address, tls) in started.addresses() {
         let scheme = if tls { "https" } else { "http" };
         let _ = writeln!(io::stderr(), "plimsoll: front on {scheme}://{address}");
     }
-    Ok(Box::new(Carrier::new(started, front)))
+    Ok(Box::new(Carrier::new(started, front, state, latest, link)))
 }
 
 /// Prints events beside the guard: a terminal that is stopped, or a pipe that nobody reads, must not hold it up.

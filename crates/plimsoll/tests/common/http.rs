@@ -1,6 +1,6 @@
 //! The smallest client that does: one request, one connection, blocking, with a deadline.
 
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -38,6 +38,34 @@ fn parse(answer: &str) -> Answer {
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
     Ok((status, body.to_owned()))
+}
+
+/// One connection for many requests.
+pub struct Kept {
+    stream: BufReader<TcpStream>,
+}
+
+impl Kept {
+    pub fn open(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream: BufReader::new(stream) }
+    }
+
+    /// Panics where the connection has ended.
+    pub fn get(&mut self, path: &str) -> (u16, String) {
+        write!(self.stream.get_mut(), "GET {path} HTTP/1.1\r\nhost: kept\r\n\r\n").unwrap();
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(self.stream.read_line(&mut head).unwrap(), 0, "the connection ended after {head:?}");
+        }
+        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap();
+        let length = head.to_ascii_lowercase();
+        let length = length.split("content-length: ").nth(1).and_then(|it| it.split("\r\n").next());
+        let mut body = vec![0; length.and_then(|it| it.parse().ok()).expect("a length")];
+        self.stream.read_exact(&mut body).unwrap();
+        (status, String::from_utf8(body).unwrap())
+    }
 }
 
 /// A port that was free a moment ago.

@@ -350,6 +350,35 @@ fn a_stall_is_told_once_for_each_hang_while_requests_wait_for_an_answer() {
 }
 
 #[test]
+fn one_that_stalls_gets_a_request_now_and_then_until_it_shows_that_it_lives() {
+    let mut world = World::with_instances(1);
+    world.go();
+    world.go();
+    assert_eq!(world.next(), HANG);
+    assert_eq!(world.actions(), [GateAction::Stalled { instance: id(1) }]);
+    world.go();
+    for _ in 0..20 {
+        world.wait();
+    }
+    for _ in 0..3 {
+        assert_eq!(world.next(), HALF);
+        assert_eq!(world.released().len(), 1, "what it gets may be lost");
+    }
+    world.gate.answered(world.now, id(1));
+    assert_eq!(world.released().len(), 8, "it was slow: those kept back go on as a crowd does");
+}
+
+#[test]
+fn others_take_what_one_that_stalls_does_not_get() {
+    let mut world = World::with_instances(2);
+    assert_ne!(world.go(), world.go());
+    world.serve(2);
+    world.next();
+    let went: Vec<u64> = (0..10).map(|_| world.go()).collect();
+    assert_eq!(went.iter().filter(|number| **number == 1).count(), 1, "{went:?}");
+}
+
+#[test]
 fn a_stall_is_not_told_of_one_that_drains() {
     let mut world = World::with_instances(1);
     world.go();
