@@ -23,7 +23,7 @@ enum Source {
     Rustup(&'static [&'static str]),
 }
 
-const NEEDS: [Need; 10] = [
+const NEEDS: [Need; 11] = [
     Need {
         program: "rustfmt",
         is_there: || cargo_knows("fmt"),
@@ -41,6 +41,11 @@ const NEEDS: [Need; 10] = [
         program: "qemu-system-x86_64",
         is_there: || shell::has("qemu-system-x86_64"),
         from: Source::Apt("qemu-system-x86"),
+    },
+    Need {
+        program: "systemd-analyze",
+        is_there: || shell::has("systemd-analyze"),
+        from: Source::Apt("systemd"),
     },
     Need { program: "node", is_there: || shell::has("node"), from: Source::Apt("nodejs") },
     Need { program: "python3", is_there: || shell::has("python3"), from: Source::Apt("python3") },
