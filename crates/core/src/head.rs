@@ -1,6 +1,6 @@
 //! The head: four verbs, and nothing else.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::action::Action;
@@ -23,7 +23,8 @@ pub struct Head {
     deadlines: Deadlines,
     actions: VecDeque<Action>,
     next_incident: u64,
-    changes: u64,
+    /// Services that may have something new to save.
+    changed: BTreeSet<ServiceId>,
     plant: Plant,
 }
 
@@ -35,7 +36,7 @@ impl Head {
             deadlines: Deadlines::default(),
             actions: VecDeque::new(),
             next_incident: next_incident.max(1),
-            changes: 0,
+            changed: BTreeSet::new(),
             plant: Plant::default(),
         }
     }
@@ -45,6 +46,7 @@ impl Head {
         let index = u32::try_from(self.services.len()).expect("fewer than four billion services");
         let id = ServiceId(index);
         self.services.push(Service::new(id, config, next_number));
+        self.changed.insert(id);
         id
     }
 
@@ -66,19 +68,24 @@ impl Head {
         service.settle(&mut cx);
         // An answer that leads to nothing changes nothing that has to outlive us.
         if !told || cx.actions.len() > before {
-            self.changes += 1;
+            self.changed.insert(id);
         }
     }
 
     /// Second verb: deal with everything that is due.
     pub fn handle_deadline(&mut self, now: Instant) {
         while let Some(due) = self.deadlines.take_due(now) {
-            let Some((service, mut cx)) = self.at(now, service_due(due)) else { continue };
+            let id = service_due(due);
+            let Some((service, mut cx)) = self.at(now, id) else { continue };
+            let before = cx.actions.len();
             service.due(&mut cx, due);
             // A question changes nothing; there are a thousand of them a second, and each answer settles.
             if !matches!(due, Due::Sample(_)) {
                 service.settle(&mut cx);
-                self.changes += 1;
+            }
+            let asks = |action: &Action| matches!(action, Action::Sample { .. } | Action::Probe { .. });
+            if !cx.actions.iter().skip(before).all(asks) {
+                self.changed.insert(id);
             }
         }
     }
@@ -93,7 +100,7 @@ impl Head {
         self.actions.pop_front()
     }
 
-    /// What the next head has to know, should this one end. Cheap to ask for again once [`Head::changes`] has moved.
+    /// What the next head has to know, should this one end. [`crate::Book`] gives the same with less work.
     pub fn save(&self) -> Saved {
         let services = self.services.iter().map(|service| service.save(&self.deadlines)).collect();
         Saved { next_incident: self.next_incident, services }
@@ -111,9 +118,16 @@ impl Head {
         self.next_incident = self.next_incident.max(next);
     }
 
-    /// Moves when there may be something new to save.
-    pub const fn changes(&self) -> u64 {
-        self.changes
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<ServiceId> {
+        core::mem::take(&mut self.changed)
+    }
+
+    pub(crate) fn save_service(&self, index: usize) -> Option<SavedService> {
+        self.services.get(index).map(|service| service.save(&self.deadlines))
+    }
+
+    pub(crate) const fn next_incident_number(&self) -> u64 {
+        self.next_incident
     }
 
     /// Takes a service over from a head that ended, instead of starting it: `saved` is what that one left, where it can
@@ -125,7 +139,7 @@ impl Head {
             service.settle(&mut cx);
             service.tell_stopped(&mut cx);
         }
-        self.changes += 1;
+        self.changed.insert(id);
     }
 
     /// What is to be seen of a service.

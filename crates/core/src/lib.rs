@@ -37,6 +37,6 @@ pub use head::Head;
 pub use ids::{IncidentId, InstanceId, ServiceId};
 pub use planted::Planted;
 pub use record::{Kind, Layer, Record, Severity};
-pub use saved::{Saved, SavedService, Unreadable};
+pub use saved::{Book, Saved, SavedService, Unreadable};
 pub use service::{Found, Remains};
 pub use view::{InstanceState, InstanceView, Intent, LineView, ServiceState, ServiceView};

@@ -43,10 +43,11 @@ impl StateFile {
         &self.file
     }
 
-    pub(crate) fn write(&mut self, saved: &Saved) -> std::io::Result<()> {
+    /// What [`Saved::encode`] gives.
+    pub(crate) fn write(&mut self, saved: &[u8]) -> std::io::Result<()> {
         self.turn += 1;
         let place = (self.turn % 2) * PLACE_BYTES;
-        self.file.write_all_at(&saved.encode(), place + TURN_BYTES)?;
+        self.file.write_all_at(saved, place + TURN_BYTES)?;
         // Last, so that it stands only where the rest does.
         let turn = [self.turn.to_le_bytes(), (!self.turn).to_le_bytes()].concat();
         self.file.write_all_at(&turn, place)
@@ -91,7 +92,7 @@ mod tests {
         let mut state = StateFile::create().unwrap();
         assert_eq!(StateFile::open(copy(&state)).1, Err(Unreadable::Torn));
         for number in 1..=5 {
-            state.write(&saved(number)).unwrap();
+            state.write(&saved(number).encode()).unwrap();
             let (again, read) = StateFile::open(copy(&state));
             assert_eq!(read, Ok(saved(number)));
             state = again;
@@ -101,8 +102,8 @@ mod tests {
     #[test]
     fn one_that_was_torn_leaves_the_one_before_it() {
         let mut state = StateFile::create().unwrap();
-        state.write(&saved(1)).unwrap();
-        state.write(&saved(2)).unwrap();
+        state.write(&saved(1).encode()).unwrap();
+        state.write(&saved(2).encode()).unwrap();
         // Killed while it wrote the third over the first.
         state.file.write_all_at(b"torn", PLACE_BYTES + TURN_BYTES).unwrap();
         assert_eq!(StateFile::open(copy(&state)).1, Ok(saved(2)));

@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 
 use plimsoll_init::protocol::{ChildKind, ToInit};
 use plimsoll_init::{Link, Told, init};
-use plimsoll_kernel::process::Identity;
 use plimsoll_kernel::{inherited, receive_packet, send_packet, spawn};
 
 const STARTS_DEFAULT: u64 = 10_000;
@@ -69,7 +68,7 @@ fn start(kind: &str) -> Child {
 }
 
 fn ended(mut init: Child) -> Option<i32> {
-    let until = Instant::now() + PATIENCE.max(Duration::from_millis(5 * starts()));
+    let until = Instant::now() + PATIENCE.max(Duration::from_millis(10 * starts()));
     loop {
         if let Some(status) = init.try_wait().unwrap() {
             return status.code();
@@ -151,18 +150,6 @@ fn command(argv: &[&str]) -> spawn::Command {
     spawn::Command::new(argv.iter().map(OsString::from).collect(), Vec::new(), "/".into(), null)
 }
 
-/// Starts one and waits for its end, with somebody who hears the answer.
-fn start_one(link: &Link, heard: &std::sync::mpsc::Receiver<Told>) -> Identity {
-    let child = link.spawn(ChildKind::Instance, "soak.1", "note", &command(&["/bin/true"]), None).unwrap();
-    loop {
-        if let Told::Exited { child: ended, .. } = heard.recv_timeout(PATIENCE).unwrap()
-            && ended == child.identity
-        {
-            return child.identity;
-        }
-    }
-}
-
 fn ear(link: &Link) -> std::sync::mpsc::Receiver<Told> {
     let (teller, heard) = std::sync::mpsc::sync_channel(64);
     let ear = link.clone();
@@ -184,22 +171,35 @@ fn init_kib() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// So many at a time, each by a thread of its own.
+const AT_ONCE: u64 = 4;
+
 fn soak_guard() -> bool {
     let link = Link::inherited().unwrap();
     greet(&link);
     let heard = ear(&link);
     link.say(&ToInit::Ready).unwrap();
-    let mut before = 0;
-    for number in 0..starts() {
-        let child = start_one(&link, &heard);
+    let all = starts();
+    for _ in 0..AT_ONCE {
+        let link = link.clone();
+        std::thread::spawn(move || {
+            for _ in 0..all / AT_ONCE {
+                link.spawn(ChildKind::Instance, "soak.1", "note", &command(&["/bin/true"]), None).unwrap();
+            }
+        });
+    }
+    let (mut before, mut ended) = (0, 0);
+    while ended < all / AT_ONCE * AT_ONCE {
+        let Told::Exited { child, .. } = heard.recv_timeout(PATIENCE).unwrap() else { continue };
         link.say(&ToInit::Forget { child }).unwrap();
         link.say(&ToInit::Fed).unwrap();
-        if number == WARM_UP {
+        ended += 1;
+        if ended == WARM_UP {
             before = init_kib();
         }
     }
     let after = init_kib();
-    println!("{} starts: init holds {before} KiB after {WARM_UP}, {after} KiB at the end", starts());
+    println!("{ended} starts: init holds {before} KiB after {WARM_UP}, {after} KiB at the end");
     say_bye(&link, after <= before + GROWTH_KIB_MAX)
 }
 

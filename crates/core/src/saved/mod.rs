@@ -3,6 +3,7 @@
 //! Times are points on the driver's clock, which goes on over the end of a guard. Nothing in here is needed to keep an
 //! instance alive: what cannot be read is done without, and [`crate::Head::adopt`] takes over what runs all the same.
 
+mod book;
 mod codec;
 
 use alloc::string::String;
@@ -14,6 +15,7 @@ use crate::instance::{Doom, Life, Role};
 use crate::units::{Bytes, Instant};
 use crate::view::Intent;
 
+pub use book::Book;
 pub use codec::Unreadable;
 
 /// The head as of one moment. [`Saved::encode`] and [`Saved::decode`] are its only way in and out.

@@ -65,12 +65,14 @@ pub(crate) fn decide(saved: Option<&SavedService>, found: &[Found], slots: usize
         .collect();
     let mut others: Vec<Found> = found.to_vec();
     others.retain(|it| known.iter().all(|other| other.number != it.number));
-    others.sort_unstable_by_key(|it| it.number);
-    // One that was asked for and never came to be has no place to keep.
+    // Who runs finds a place before what is only dying; among equals the older one.
+    others.sort_unstable_by_key(|it| (it.remains != Remains::Main, it.number));
+    // What is dying takes a place too: with `hold` nobody may be started beside it. One that was asked for and never came
+    // to be has none to keep.
     let holds = |fate: &Fate, slot: usize| match fate {
         Fate::Resume(it) => usize::from(it.slot) == slot,
-        Fate::Begin { slot: taken } => usize::from(*taken) == slot,
-        Fate::Kill { .. } | Fate::Gone(_) | Fate::Forget => false,
+        Fate::Begin { slot: taken } | Fate::Kill { slot: taken } => usize::from(*taken) == slot,
+        Fate::Gone(_) | Fate::Forget => false,
     };
     for it in others {
         let free = (0..slots).find(|slot| !fates.iter().any(|(_, fate)| holds(fate, *slot)));
@@ -298,6 +300,12 @@ mod tests {
             fates,
             [(7, Fate::Begin { slot: 0 }), (8, Fate::Kill { slot: 0 }), (9, Fate::Kill { slot: 0 })]
         );
+    }
+
+    #[test]
+    fn nobody_is_started_beside_one_that_is_dying() {
+        let fates = decide(None, &[found(7, Remains::Others), found(8, Remains::Main)], 2);
+        assert_eq!(fates, [(7, Fate::Kill { slot: 1 }), (8, Fate::Begin { slot: 0 })]);
     }
 
     #[test]

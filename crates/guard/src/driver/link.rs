@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
+use plimsoll_core::Book;
 use plimsoll_init::protocol::ToInit;
 use plimsoll_init::{Link, Told};
 use plimsoll_kernel as kernel;
@@ -29,7 +30,7 @@ pub(super) struct Tie {
     heard: mpsc::Receiver<Told>,
     fed: Instant,
     state: Option<StateFile>,
-    saved: u64,
+    book: Book,
     /// Another guard stands ready; we let go once nothing is half done, or then.
     yield_by: Option<Instant>,
     /// Whoever asked for a new version.
@@ -51,8 +52,8 @@ impl Tie {
                 }
             },
         )?;
-        let (fed, saved) = (Instant::now(), u64::MAX);
-        Ok(Self { link, heard, fed, state: None, saved, yield_by: None, asked: None })
+        let (fed, book) = (Instant::now(), Book::default());
+        Ok(Self { link, heard, fed, state: None, book, yield_by: None, asked: None })
     }
 
     /// The next word of init's.
@@ -123,11 +124,10 @@ impl Driver {
 
     /// Saves what the next guard has to know, where that has changed.
     pub(super) fn save_state(&mut self) {
-        let changes = self.head.changes();
         let Some(tie) = &mut self.tie else { return };
-        let Some(state) = tie.state.as_mut().filter(|_| tie.saved != changes) else { return };
-        tie.saved = changes;
-        if let Err(error) = state.write(&self.head.save()) {
+        let Some(state) = &mut tie.state else { return };
+        let Some(saved) = tie.book.update(&mut self.head) else { return };
+        if let Err(error) = state.write(&saved) {
             let said = format!("the state for the next guard cannot be saved: {error}");
             if !self.degraded.contains(&said) {
                 self.degraded.push(said);
