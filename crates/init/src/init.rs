@@ -40,7 +40,7 @@ pub const TRY_WORD: &str = "--try";
 pub const LINK_FD: i32 = 3;
 
 /// So that nothing put at [`LINK_FD`] can take its place.
-const BINARY_FD_MIN: i32 = 64;
+const BINARY_FD_MIN: i32 = 8;
 /// Packets taken from one guard before the others are looked at.
 const PACKETS_AT_ONCE: usize = 256;
 /// While everything is being stopped, so many guards may fail at it before we do it ourselves.
