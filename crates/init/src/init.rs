@@ -328,7 +328,7 @@ impl Init {
             _ if !first => {}
             ToInit::Spawn(request) => self.spawn(request, files),
             ToInit::Forget { child } => self.children.forget(child),
-            ToInit::Keep { key } => files.next().map_or((), |file| self.kept.keep(key, file)),
+            ToInit::Keep { key } => files.next().map_or((), |file| self.keep(key, file)),
             ToInit::Drop { key } => self.kept.drop_key(&key),
             ToInit::Ready => self.guard_ready(),
             ToInit::Stopping => self.ending = true,
@@ -338,6 +338,13 @@ impl Init {
             ToInit::Reloaded => self.notifier.reloaded(),
             ToInit::Prepared => {}
         }
+    }
+
+    fn keep(&mut self, key: String, file: OwnedFd) {
+        if key.starts_with(protocol::LISTENER) && !self.kept.has(&key) {
+            self.notifier.store(&file);
+        }
+        self.kept.keep(key, file);
     }
 
     fn greet(&mut self, first: bool, oldest: u16, newest: u16, version: &str) {

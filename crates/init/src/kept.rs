@@ -19,6 +19,10 @@ impl Kept {
         }
     }
 
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.files.iter().any(|(known, _)| known == key)
+    }
+
     pub(crate) fn drop_key(&mut self, key: &str) {
         self.files.retain(|(known, _)| known != key);
     }

@@ -1,13 +1,13 @@
 //! What the service manager is told, and what it hands us: `sd_notify` and socket activation, by their documents.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
-use plimsoll_kernel::inherited;
+use plimsoll_kernel::{inherited, send_packet};
 use rustix::time::{ClockId, clock_gettime};
 
 /// Ours alone: no guard and no service may speak for us.
@@ -24,7 +24,7 @@ pub(crate) fn environment() -> Vec<(OsString, OsString)> {
 
 #[derive(Debug)]
 pub(crate) struct Notifier {
-    socket: Option<(UnixDatagram, SocketAddr)>,
+    socket: Option<UnixDatagram>,
     /// Half of what the manager waits for.
     watchdog: Option<Duration>,
 }
@@ -33,7 +33,7 @@ impl Notifier {
     /// Silent where nobody listens.
     pub(crate) fn from_environment() -> Self {
         let to = std::env::var_os("NOTIFY_SOCKET");
-        let socket = to.and_then(|to| Some((UnixDatagram::unbound().ok()?, address(&to)?)));
+        let socket = to.and_then(|to| connected(&address(&to)?));
         let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
         let ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
         let watchdog =
@@ -72,12 +72,27 @@ impl Notifier {
         self.say("WATCHDOG=1");
     }
 
-    fn say(&self, what: &str) {
-        if let Some((socket, to)) = &self.socket {
-            // A manager that is gone, or that does not read, must not hold us up.
-            let _ = socket.set_nonblocking(true).and_then(|()| socket.send_to_addr(what.as_bytes(), to));
+    /// Has the manager hold a listening socket, and hand it to the next init should this one be killed. It knows one that
+    /// it holds already.
+    pub(crate) fn store(&self, listener: &OwnedFd) {
+        if let Some(socket) = &self.socket {
+            // Without room in its store (`FileDescriptorStoreMax=`) it is bound anew.
+            let _ = send_packet(socket, b"FDSTORE=1\nFDNAME=listener", &[listener.as_fd()], false);
         }
     }
+
+    fn say(&self, what: &str) {
+        if let Some(socket) = &self.socket {
+            // A manager that is gone, or that does not read, must not hold us up.
+            let _ = send_packet(socket, what.as_bytes(), &[], false);
+        }
+    }
+}
+
+fn connected(to: &SocketAddr) -> Option<UnixDatagram> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.connect_addr(to).ok()?;
+    Some(socket)
 }
 
 fn address(path: &OsStr) -> Option<SocketAddr> {
@@ -122,7 +137,7 @@ mod tests {
             let path = if name.is_empty() { folder.as_os_str().to_owned() } else { OsString::from(name) };
             let to = address(&path).unwrap();
             let manager = UnixDatagram::bind_addr(&to).unwrap();
-            let notifier = Notifier { socket: Some((UnixDatagram::unbound().unwrap(), to)), watchdog: None };
+            let notifier = Notifier { socket: connected(&to), watchdog: None };
             notifier.ready(42);
             let mut said = [0; 256];
             let length = manager.recv(&mut said).unwrap();

@@ -16,6 +16,10 @@ pub const PACKET_BYTES_MAX: usize = 4096;
 /// Names, notes and reasons are cut or refused beyond this.
 pub const TEXT_BYTES_MAX: usize = 1024;
 
+/// What the key of a listening socket begins with: the service manager is asked to hold those, too, so that they outlive
+/// init itself.
+pub const LISTENER: &str = "listener ";
+
 /// Why a process is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChildKind {

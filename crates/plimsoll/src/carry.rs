@@ -16,7 +16,7 @@ use plimsoll_guard::records::{CertificateStatus, FrontStatus, RequestRecord, Rou
 use plimsoll_guard::traffic::{Happened, News, Said, Traffic, TrafficNews};
 use plimsoll_guard::{Endpoint, Heritage};
 use plimsoll_init::Link;
-use plimsoll_init::protocol::ToInit;
+use plimsoll_init::protocol::{LISTENER, ToInit};
 
 use crate::config::{Config, Front as FrontTable, Route, Tls};
 
@@ -146,8 +146,6 @@ pub(crate) fn key(listener: &ListenerConfig) -> String {
     format!("{LISTENER}{} {}", if listener.tls { "https" } else { "http" }, listener.address)
 }
 
-/// What a key of a listener begins with.
-pub(crate) const LISTENER: &str = "listener ";
 /// The same for a socket that the service manager listens on for us.
 pub(crate) const ACTIVATED: &str = "activated ";
 

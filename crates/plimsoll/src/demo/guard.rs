@@ -37,7 +37,12 @@ impl Guard {
         let complaints = File::create(stage.complaints()).map_err(DemoError::Folder)?;
         let mut command = Command::new(&stage.program);
         // Without init, which would replace a guard that is put to sleep.
-        command.args(["run", "--alone"]).arg(stage.config()).arg("--state").arg(stage.state()).args(["--log", "json"]);
+        command
+            .args(["run", "--alone"])
+            .arg(stage.config())
+            .arg("--state")
+            .arg(stage.state())
+            .args(["--log", "json"]);
         for name in MISLEADING {
             command.env_remove(name);
         }
