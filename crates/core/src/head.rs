@@ -114,8 +114,8 @@ impl Head {
     }
 
     /// Numbers below this were given by an earlier head.
-    pub fn raise_incidents(&mut self, next: u64) {
-        self.next_incident = self.next_incident.max(next);
+    pub fn go_on_from_incident(&mut self, next: u64) {
+        self.next_incident = next.max(1);
     }
 
     pub(crate) fn take_changed(&mut self) -> BTreeSet<ServiceId> {

@@ -36,6 +36,8 @@ const DESCRIPTORS_PER_INSTANCE: u64 = 9;
 const DESCRIPTORS_OWN: u64 = 192;
 /// What is still unwritten at the end is given this long.
 const LOGS_STOP: Duration = Duration::from_secs(2);
+/// The ledger's numbers are in what was saved, too: a slow disk must not keep the services waiting.
+const TAKE_OVER_WAIT: Duration = Duration::from_millis(200);
 const REMOVE_WITHIN: Duration = Duration::from_millis(500);
 const LEDGER_CLOSE: Duration = Duration::from_secs(3);
 
@@ -106,7 +108,14 @@ impl Guard {
         degraded.extend(short_of_descriptors(&settings));
         degraded.extend(clean_leftovers(&ground, &kept_instances(&settings, heritage.as_ref())));
         let reduced = heritage.as_ref().is_some_and(|it| it.welcome().reduced);
-        let ledger = if reduced { LedgerHandle::without_disk(REDUCED) } else { LedgerHandle::open(&state) };
+        let takes_over = heritage.as_ref().is_some_and(|it| it.welcome().life > 1);
+        let ledger = if reduced {
+            LedgerHandle::without_disk(REDUCED)
+        } else if takes_over {
+            LedgerHandle::open_within(&state, TAKE_OVER_WAIT)
+        } else {
+            LedgerHandle::open(&state)
+        };
         let pump = PumpHandle::start(PumpConfig::new(state.join("logs")))
             .map_err(failed(&state, "start keeping logs in"))?;
         Ok(Self { settings, ground, ledger, pump, degraded, heritage, _lock: lock })

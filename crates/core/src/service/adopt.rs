@@ -112,7 +112,8 @@ impl Service {
 
     fn restore(&mut self, cx: &mut Cx<'_>, saved: &SavedService) {
         self.intent = if cx.plant.has(Planted::AdoptAsUp) { Intent::Up } else { saved.intent };
-        self.next_number = self.next_number.max(saved.next_number);
+        // Saved before each start: whatever else was counted knows no better, and may only have guessed.
+        self.next_number = saved.next_number;
         (self.recycles, self.restarts) = (saved.recycles, saved.restarts);
         (self.dark_since, self.dark_total) = (saved.dark_since, saved.dark_total);
         (self.was_lit, self.boot_time) = (saved.was_lit, saved.boot_time);

@@ -50,7 +50,7 @@ impl Driver {
             }
         }
         if let Some(saved) = &saved {
-            self.head.raise_incidents(saved.next_incident());
+            self.head.go_on_from_incident(saved.next_incident());
         }
         let is_first = welcome.life <= 1 && found.is_empty() && saved.is_none();
         if !is_first {
