@@ -62,11 +62,9 @@ impl Facts<'_> {
     fn service(&self) -> Result<String, ExportError> {
         let mut unit = String::new();
         let names: Vec<&str> = self.config.services.iter().map(|it| it.name.as_str()).collect();
-        let mut command = vec![self.program.as_path(), Path::new("run"), self.file.as_path()];
-        if let Some(state) = self.state {
-            command.extend([Path::new("--state"), state]);
-        }
-        let command: Vec<String> = command.into_iter().map(word).collect::<Result<_, _>>()?;
+        let run = self.command(&[Path::new("run"), &self.file])?;
+        // Unlike a signal it fails, and says why, where the file is wrong.
+        let reload = self.command(&[Path::new("reload"), Path::new("--config"), &self.file])?;
         // Writing into a string cannot fail.
         let _ = write!(
             unit,
@@ -80,7 +78,7 @@ impl Facts<'_> {
              Type=notify\n\
              NotifyAccess=main\n\
              ExecStart={}\n\
-             ExecReload=kill -HUP $MAINPID\n\
+             ExecReload={}\n\
              Restart=always\n\
              RestartSec=100ms\n\
              WatchdogSec={WATCHDOG}\n\
@@ -94,11 +92,19 @@ impl Facts<'_> {
              OOMPolicy=continue\n\
              FileDescriptorStoreMax=64\n",
             names.join(", "),
-            command.join(" "),
+            run,
+            reload,
             self.stop_time().as_secs(),
         );
         unit.push_str(if self.is_user { USER } else { SYSTEM });
         Ok(unit)
+    }
+
+    fn command(&self, words: &[&Path]) -> Result<String, ExportError> {
+        let state = self.state.into_iter().flat_map(|state| [Path::new("--state"), state]);
+        let all = std::iter::once(self.program.as_path()).chain(words.iter().copied()).chain(state);
+        let words: Vec<String> = all.map(word).collect::<Result<_, _>>()?;
+        Ok(words.join(" "))
     }
 
     /// Sockets that the service manager holds, also while nothing of us runs.
