@@ -89,7 +89,7 @@ pub fn run(words: &[OsString]) -> u8 {
             return u8::from(file.and_then(Saved::try_read).is_err());
         }
         [word, file, ..] if word == RESUME_WORD => Init::resume(number(Some(file))),
-        args => Init::new(args.to_vec()),
+        args => Init::begin(args.to_vec()),
     };
     match made {
         Ok(mut init) => init.run(),
@@ -101,6 +101,15 @@ pub fn run(words: &[OsString]) -> u8 {
 }
 
 impl Init {
+    /// With what the service manager handed over, which it does once in the life of the process.
+    fn begin(args: Vec<OsString>) -> Result<Self, String> {
+        let mut init = Self::new(args)?;
+        for notify::Listening { socket, name } in notify::sockets() {
+            init.kept.keep(format!("activated {name} {}", socket.as_raw_fd()), socket);
+        }
+        Ok(init)
+    }
+
     fn new(args: Vec<OsString>) -> Result<Self, String> {
         let signals = prepare_process()?;
         let binary = rustix::fs::open(
@@ -109,17 +118,13 @@ impl Init {
             rustix::fs::Mode::empty(),
         );
         let binary = binary.map_err(|error| format!("open our own program: {error}"))?;
-        let mut kept = Kept::default();
-        for notify::Listening { socket, name } in notify::sockets() {
-            kept.keep(format!("activated {name} {}", socket.as_raw_fd()), socket);
-        }
         Ok(Self {
             args,
             binary: high(&binary)?,
             roots: Roots::default(),
             signals,
             children: Children::default(),
-            kept,
+            kept: Kept::default(),
             guard: None,
             other: None,
             upgrade: None,

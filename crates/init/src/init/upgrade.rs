@@ -14,7 +14,6 @@ use rustix::event::{Timespec, poll};
 use super::guard::Guard;
 use super::{INIT_WORD, Init, LINK_FD, RESUME_WORD, TRY_WORD, copy, high, say, words};
 use crate::children::{Child, State};
-use crate::kept::Kept;
 use crate::notify;
 use crate::protocol::{self, Role, ToGuard};
 use crate::resume::{Saved, SavedChild};
@@ -64,7 +63,6 @@ impl Init {
             let state = end.map_or(State::Running, State::Ended);
             init.children.add(Child { kind, name, note, identity, output, state });
         }
-        init.kept = Kept::default();
         saved.kept.into_iter().for_each(|(key, file)| init.kept.keep(key, file));
         match saved.guard {
             Some((identity, socket)) => {
