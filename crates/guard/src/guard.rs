@@ -21,6 +21,7 @@ use crate::heritage::{Heritage, KEY_CONTROL, KEY_LOCK};
 use crate::ledger::LedgerHandle;
 use crate::logs::{PumpConfig, PumpHandle};
 use crate::records::EventRecord;
+use crate::traffic::Traffic;
 use crate::tree;
 use crate::workload::Settings;
 
@@ -181,21 +182,20 @@ impl Guard {
         self.ledger.close(LEDGER_CLOSE);
         let Some(link) = link else {
             control.abort();
-            traffic.iter().for_each(|it| it.close());
+            close(traffic.as_deref());
             return Ok(ended);
         };
         match ended {
             Ended::Down => {
                 control.abort();
                 let _ = fs::remove_file(path);
-                traffic.iter().for_each(|it| it.close());
+                close(traffic.as_deref());
             }
             Ended::Replaced => {
                 // No new conversations; those that are open go on meanwhile, above all that of whoever asked for this.
                 control.abort();
                 link.say(&ToInit::Yielded)?;
-                let closing = beside::start(move || traffic.iter().for_each(|it| it.close()));
-                match closing {
+                match beside::start(move || close(traffic.as_deref())) {
                     Ok(closing) => _ = closing.await,
                     Err(close) => close(),
                 }
@@ -203,6 +203,12 @@ impl Guard {
         }
         link.say(&ToInit::Bye { code: 0 })?;
         Ok(ended)
+    }
+}
+
+fn close(traffic: Option<&dyn Traffic>) {
+    if let Some(traffic) = traffic {
+        traffic.close();
     }
 }
 
@@ -219,21 +225,20 @@ fn failed(path: &Path, verb: &'static str) -> impl FnOnce(io::Error) -> GuardErr
 fn lock(state: &Path, heritage: Option<&mut Heritage>) -> Result<Lock, GuardError> {
     let path = state.join("lock");
     let Some(heritage) = heritage else { return take_lock(state, &path) };
-    match heritage.take(KEY_LOCK) {
-        Some(file) => Ok(Lock::handed_over(file.into(), &path)),
-        None => {
-            let lock = take_lock(state, &path)?;
-            heritage.link().keep(KEY_LOCK, lock.file())?;
-            Ok(lock)
-        }
+    if let Some(file) = heritage.take(KEY_LOCK) {
+        return Ok(Lock::handed_over(file.into(), &path));
     }
+    let lock = take_lock(state, &path)?;
+    heritage.link().keep(KEY_LOCK, lock.file())?;
+    Ok(lock)
 }
 
 fn take_lock(state: &Path, path: &Path) -> Result<Lock, GuardError> {
-    Lock::take(path).map_err(|error| match error {
-        kernel::Error::File { source, .. } => failed(state, "lock")(source),
-        source => GuardError::Locked { path: state.to_owned(), source },
-    })
+    match Lock::take(path) {
+        Ok(lock) => Ok(lock),
+        Err(kernel::Error::File { source, .. }) => Err(failed(state, "lock")(source)),
+        Err(source) => Err(GuardError::Locked { path: state.to_owned(), source }),
+    }
 }
 
 /// Names of the instances that init holds for us, of services that are still in the configuration.

@@ -533,9 +533,9 @@ impl Init {
     /// What it still said before it ended counts.
     fn last_words(&mut self, guard: Guard, first: bool, exit: Exit) {
         if first {
-            self.guard = Some(guard)
+            self.guard = Some(guard);
         } else {
-            self.other = Some(guard)
+            self.other = Some(guard);
         }
         self.hear();
         let ended = if first { self.guard.take() } else { self.other.take() };

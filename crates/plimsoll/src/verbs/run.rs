@@ -80,8 +80,8 @@ fn front_exit(error: &FrontError) -> Exit {
 pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
     if !args.alone {
         let words = ["plimsoll", init::INIT_WORD].map(OsString::from).into_iter();
-        let argv: Vec<OsString> = words.chain(std::env::args_os().skip(1)).collect();
-        let errno = spawn::replace(Path::new("/proc/self/exe"), &argv);
+        let whole: Vec<OsString> = words.chain(std::env::args_os().skip(1)).collect();
+        let errno = spawn::replace(Path::new("/proc/self/exe"), &whole);
         let _ = writeln!(io::stderr(), "plimsoll: no init of its own ({errno}): the guard is its own parent");
     }
     guard(args, global, None)
@@ -99,9 +99,9 @@ fn guard(args: &Run, global: &Global, mut heritage: Option<Heritage>) -> Result<
     let kept = heritage.as_mut().and_then(|it| it.take_text(KEY_CONFIG));
     let is_first = heritage.as_ref().is_none_or(|it| it.welcome().life <= 1);
     let read = match kept {
-        Some(text) => source.read_as_before(text)?,
+        Some(text) => source.read_as_before(&text)?,
         None if is_first => source.read()?,
-        None => source.read_as_before(String::new())?,
+        None => source.read_as_before("")?,
     };
     for warning in read.warnings.iter().filter(|_| is_first) {
         let _ = writeln!(io::stderr(), "{warning}");
@@ -186,12 +186,12 @@ impl Source {
 
     /// What an earlier guard went by, whatever the file says by now, and whatever has vanished that it names. Where not
     /// even that can be made out, the file counts.
-    fn read_as_before(&self, text: String) -> Result<Read, RunError> {
+    fn read_as_before(&self, text: &str) -> Result<Read, RunError> {
         if !self.args.command.is_empty() {
             return self.of_command(&Host::as_before());
         }
         let path = self.path();
-        let of_text = |host| self.of_text(&path, text.clone(), host);
+        let of_text = |host| self.of_text(&path, text.to_owned(), host);
         of_text(Some(&Host::as_before())).or_else(|_| of_text(None)).or_else(|_| self.read())
     }
 

@@ -34,10 +34,10 @@ impl Checker for Lives {
         self.held.retain(|id, held| !*held || is_held(*id));
     }
 
-    fn lost(&mut self, actions: &[Action], known: bool) {
+    fn lost(&mut self, actions: &[Action], known: bool, is_held: &dyn Fn(InstanceId) -> bool) {
         for action in actions {
             if let Action::Release { instance } = action {
-                self.held.insert(*instance, true);
+                self.held.insert(*instance, is_held(*instance));
             } else if let Action::Spawn { instance } = action
                 && !known
             {

@@ -27,7 +27,7 @@ pub(crate) trait Checker {
     fn check(&mut self, step: &Step<'_>) -> Result<(), String>;
 
     /// These were decided by a guard that was killed before it did them; the next one may know of them, or not.
-    fn lost(&mut self, _actions: &[Action], _known: bool) {}
+    fn lost(&mut self, _actions: &[Action], _known: bool, _is_held: &dyn Fn(InstanceId) -> bool) {}
 
     /// The next guard knows of nothing but what is held for it.
     fn forgotten(&mut self, _is_held: &dyn Fn(InstanceId) -> bool) {}

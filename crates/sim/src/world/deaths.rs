@@ -61,12 +61,13 @@ impl World {
         }
         self.trace.note(self.clock.head(), || format!("DEATH  of the guard, {left:?}, {done} done"));
         self.checkers.retain(|it| BEYOND_DEATH.contains(&it.name()));
+        let kernel = &self.kernel;
+        let is_held = |id: InstanceId| kernel.holds(id);
         for checker in &mut self.checkers {
-            checker.lost(&actions[done..], left == Left::Saved);
-        }
-        if left == Left::Unreadable {
-            let kernel = &self.kernel;
-            self.checkers.iter_mut().for_each(|it| it.forgotten(&|id| kernel.holds(id)));
+            checker.lost(&actions[done..], left == Left::Saved, &is_held);
+            if left == Left::Unreadable {
+                checker.forgotten(&is_held);
+            }
         }
         self.facts.disturbed = Some(self.clock.head());
         self.kernel.guard_died();

@@ -45,7 +45,12 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let instance = stage.wait_for_process(Program::Sample.word(), None, READY_WITHIN)?;
     let stop = AtomicBool::new(false);
     let (failed, killed, answers) = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|index| scope.spawn(|| ask_on(front, index, &stop))).collect();
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|index| {
+                let stop = &stop;
+                scope.spawn(move || ask_on(front, index, stop))
+            })
+            .collect();
         let outcome = kill_on(&stage, front, kills.unwrap_or(KILLS_DEFAULT));
         stop.store(true, Ordering::Relaxed);
         let failed: Vec<Failed> =

@@ -36,18 +36,15 @@ pub(super) fn run(args: &ExportSystemd, global: &Global, out: &mut dyn Write) ->
     };
     let service = facts.service()?;
     let socket = args.socket_unit.then(|| facts.socket());
-    match &args.output {
-        Some(folder) => {
-            write(folder, "plimsoll.service", &service)?;
-            if let Some(socket) = &socket {
-                write(folder, "plimsoll.socket", socket)?;
-            }
+    if let Some(folder) = &args.output {
+        write(folder, "plimsoll.service", &service)?;
+        if let Some(socket) = &socket {
+            write(folder, "plimsoll.socket", socket)?;
         }
-        None => {
-            out.write_all(service.as_bytes())?;
-            if let Some(socket) = &socket {
-                write!(out, "\n# plimsoll.socket\n{socket}")?;
-            }
+    } else {
+        out.write_all(service.as_bytes())?;
+        if let Some(socket) = &socket {
+            write!(out, "\n# plimsoll.socket\n{socket}")?;
         }
     }
     Ok(Exit::Done)
@@ -111,9 +108,10 @@ impl Facts<'_> {
     fn socket(&self) -> String {
         let front = self.config.front.as_ref();
         let addresses = front.into_iter().flat_map(|it| it.http.into_iter().chain(it.https));
-        let listens: String = addresses.map(|address| format!("ListenStream={address}\n")).collect();
+        let listens: Vec<String> = addresses.map(|address| format!("ListenStream={address}")).collect();
+        let listens = listens.join("\n");
         format!(
-            "[Unit]\nDescription=Where Plimsoll listens\n\n[Socket]\n{listens}Backlog=4096\nReusePort=no\n\n\
+            "[Unit]\nDescription=Where Plimsoll listens\n\n[Socket]\n{listens}\nBacklog=4096\nReusePort=no\n\n\
              [Install]\nWantedBy=sockets.target\n"
         )
     }
