@@ -97,13 +97,31 @@ pub enum Planted {
     AdoptNoStarts,
     /// An operator's `stop` is forgotten with the guard that heard it.
     AdoptAsUp,
+    /// However many wait, there is room for one more.
+    HoldCountIgnored,
+    /// Whose time in the line is over is dropped and never answered.
+    ExpiredUntold,
+    /// The first answer of a fresh instance opens the gate wide.
+    RampForgotten,
+    /// One instance may have any number of requests.
+    InFlightUnbounded,
+    /// Requests are sent again without end.
+    ReplaysWithoutBudget,
+    /// What killed an instance twice is not remembered for the next that asks the same.
+    PoisonForgotten,
+    /// Nobody is told that requests wait for an answer that does not come.
+    StallUntold,
+    /// An instance that was left out for failing gets requests all the same.
+    EjectedGetsMore,
+    /// Several replicas are replaced at once.
+    AllAtOnce,
 }
 
 impl Planted {
     /// Those that only show where guards end.
     pub const OF_ADOPTION: [Self; 3] = [Self::AdoptNobody, Self::AdoptNoStarts, Self::AdoptAsUp];
 
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 52] = [
         Self::SpawnBeforeGone,
         Self::NoKillAfterGrace,
         Self::ForgetChildren,
@@ -132,6 +150,30 @@ impl Planted {
         Self::PileUp,
         Self::DyingIsLiving,
         Self::BlindLooksSeldom,
+        Self::HoldLeaksPlace,
+        Self::HoldBytesIgnored,
+        Self::ReleaseAll,
+        Self::Overtake,
+        Self::ReplayPost,
+        Self::PoisonReplayed,
+        Self::ForgetHeldOnStop,
+        Self::ReleaseToWithdrawn,
+        Self::AnswerTwice,
+        Self::WaitBeginsAnew,
+        Self::DrainingStalls,
+        Self::CrowdForgotten,
+        Self::EjectLast,
+        Self::StreamsNeverClosed,
+        Self::LeftIsNotDone,
+        Self::HoldCountIgnored,
+        Self::ExpiredUntold,
+        Self::RampForgotten,
+        Self::InFlightUnbounded,
+        Self::ReplaysWithoutBudget,
+        Self::PoisonForgotten,
+        Self::StallUntold,
+        Self::EjectedGetsMore,
+        Self::AllAtOnce,
     ];
 }
 

@@ -8,9 +8,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use http::Version;
+use jiff::Timestamp;
 
 use crate::config::{AccessLogConfig, AccessLogStyle};
 
@@ -33,6 +34,7 @@ pub(crate) struct Line {
     pub(crate) held: Duration,
     pub(crate) attempts: u32,
     pub(crate) replays: u32,
+    pub(crate) request_id: String,
     pub(crate) instance: Option<String>,
     pub(crate) reason: Option<&'static str>,
     pub(crate) cut_off: bool,
@@ -93,10 +95,14 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, lines: &Receiver<Line>) {
+        let mut flushed = Instant::now();
         loop {
-            match lines.recv_timeout(FLUSH_EVERY) {
+            match lines.recv_timeout(FLUSH_EVERY.saturating_sub(flushed.elapsed())) {
                 Ok(line) => self.write(&line),
-                Err(RecvTimeoutError::Timeout) => self.flush(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.flush();
+                    flushed = Instant::now();
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     self.flush();
                     return;
@@ -111,8 +117,8 @@ impl Writer {
             self.file = open(&self.config).ok().map(BufWriter::new);
         }
         let text = match self.config.style {
-            AccessLogStyle::Common => line.common(SystemTime::now()),
-            AccessLogStyle::Json => line.json(SystemTime::now()),
+            AccessLogStyle::Common => line.common(Timestamp::now()),
+            AccessLogStyle::Json => line.json(Timestamp::now()),
         };
         let written = self.file.as_mut().is_some_and(|file| file.write_all(text.as_bytes()).is_ok());
         if !written {
@@ -130,10 +136,10 @@ impl Writer {
 
 impl Line {
     /// `192.0.2.7 - - [25/Nov/2026:04:12:01 +0000] "GET /reports HTTP/1.1" 200 512 held=340ms attempts=2 …`
-    fn common(&self, now: SystemTime) -> String {
+    fn common(&self, now: Timestamp) -> String {
         let Self { client, method, status, bytes, .. } = self;
         let (path, version) = (escaped(&self.path), version(self.version));
-        let time = time::common(now);
+        let time = now.strftime("%d/%b/%Y:%H:%M:%S +0000");
         let mut text = format!(
             "{client} - - [{time}] \"{method} {path} {version}\" {status} {bytes} took={}us",
             self.took.as_micros()
@@ -157,9 +163,9 @@ impl Line {
         text
     }
 
-    fn json(&self, now: SystemTime) -> String {
+    fn json(&self, now: Timestamp) -> String {
         let record = Record {
-            time: time::rfc3339(now),
+            time: format!("{now:.3}"),
             client: self.client,
             method: &self.method,
             path: &self.path,
@@ -171,6 +177,7 @@ impl Line {
             attempts: self.attempts,
             replays: self.replays,
             cut_off: self.cut_off,
+            request_id: &self.request_id,
             instance: self.instance.as_deref(),
             reason: self.reason,
         };
@@ -196,6 +203,8 @@ struct Record<'a> {
     attempts: u32,
     replays: u32,
     cut_off: bool,
+    /// As the service got it; empty for what it never got.
+    request_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -230,33 +239,6 @@ const fn version(version: Version) -> &'static str {
     }
 }
 
-mod time {
-    use super::{SystemTime, UNIX_EPOCH};
-
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-
-    fn parts(now: SystemTime) -> (jiff::civil::DateTime, u32) {
-        let passed = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let stamp = i64::try_from(passed.as_secs()).ok().and_then(|it| jiff::Timestamp::from_second(it).ok());
-        let civil = jiff::tz::Offset::UTC.to_datetime(stamp.unwrap_or(jiff::Timestamp::UNIX_EPOCH));
-        (civil, passed.subsec_millis())
-    }
-
-    pub(super) fn common(now: SystemTime) -> String {
-        let (at, _) = parts(now);
-        let month =
-            usize::try_from(at.month() - 1).ok().and_then(|it| MONTHS.get(it)).copied().unwrap_or("Jan");
-        let (day, year, hour, minute, second) = (at.day(), at.year(), at.hour(), at.minute(), at.second());
-        format!("{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000")
-    }
-
-    pub(super) fn rfc3339(now: SystemTime) -> String {
-        let (at, millis) = parts(now);
-        format!("{}.{millis:03}Z", at.strftime("%Y-%m-%dT%H:%M:%S"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -273,6 +255,7 @@ mod tests {
             held: Duration::from_millis(340),
             attempts: 2,
             replays: 1,
+            request_id: "4f".into(),
             instance: Some("reports.7".into()),
             reason: None,
             cut_off: false,
@@ -281,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_line_is_one_line_whatever_the_path() {
-        let at = UNIX_EPOCH + Duration::from_millis(1_764_043_921_250);
+        let at = Timestamp::from_millisecond(1_764_043_921_250).expect("a time");
         let text = line().common(at);
         assert_eq!(
             text,

@@ -26,7 +26,7 @@ pub(crate) struct Answer {
     says: &'static str,
     retry_after: Option<Duration>,
     /// Nothing more on this connection.
-    closes: bool,
+    pub(crate) closes: bool,
 }
 
 impl Answer {

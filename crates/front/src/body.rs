@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,7 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use plimsoll_core::gate::Outcome;
 
-use crate::meter::Meter;
+use crate::headers;
+use crate::line::Line;
+use crate::meter::{Meter, Millis, Owed};
 use crate::pool::Parked;
 use crate::shared::Lease;
 use crate::trace::Trace;
@@ -24,6 +26,36 @@ pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[error("body larger than {limit_bytes} bytes")]
 pub(crate) struct TooLarge {
     limit_bytes: u64,
+}
+
+/// How far an upload has come, for the one who waits for the answer to it.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    frames: AtomicU32,
+    /// It still comes.
+    uploading: AtomicBool,
+    too_large: AtomicBool,
+    broken: AtomicBool,
+}
+
+impl Progress {
+    /// Changes while it comes.
+    pub(crate) fn frames(&self) -> u32 {
+        self.frames.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_uploading(&self) -> bool {
+        self.uploading.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_too_large(&self) -> bool {
+        self.too_large.load(Ordering::Relaxed)
+    }
+
+    /// Its client broke it off or its framing is none: whatever failed after it, the service is not to blame.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::Relaxed)
+    }
 }
 
 /// What is sent to a service.
@@ -50,18 +82,44 @@ pub(crate) struct Upload {
     meter: Arc<Meter>,
     left_bytes: u64,
     limit_bytes: u64,
-    too_large: Arc<AtomicBool>,
+    progress: Arc<Progress>,
+    /// What it may come to owe, as a stream of several.
+    debt: Option<u32>,
+    wanted_since: Option<Millis>,
+    waited: Millis,
 }
 
 impl Upload {
-    pub(crate) fn new(
-        incoming: Incoming,
-        meter: Arc<Meter>,
-        limit_bytes: u64,
-        too_large: Arc<AtomicBool>,
-    ) -> Self {
+    pub(crate) fn new(incoming: Incoming, line: &Line, limit_bytes: u64, progress: Arc<Progress>) -> Self {
+        let meter = Arc::clone(&line.meter);
         meter.body_began();
-        Self { incoming, meter, left_bytes: limit_bytes, limit_bytes, too_large }
+        progress.uploading.store(true, Ordering::Relaxed);
+        let debt = line.http2.then(|| meter.debt_id());
+        Self {
+            incoming,
+            meter,
+            left_bytes: limit_bytes,
+            limit_bytes,
+            progress,
+            debt,
+            wanted_since: None,
+            waited: 0,
+        }
+    }
+
+    fn wanted(&mut self) {
+        let Some(id) = self.debt else { return self.meter.body_wanted() };
+        self.wanted_since.get_or_insert_with(|| self.meter.now());
+        let bytes = self.limit_bytes - self.left_bytes;
+        self.meter.owes(id, Owed::Body { waited: self.waited, bytes });
+    }
+
+    fn came(&mut self, bytes: usize) {
+        let Some(id) = self.debt else { return self.meter.body_came(bytes) };
+        if let Some(since) = self.wanted_since.take() {
+            self.waited = self.waited.saturating_add(self.meter.now().wrapping_sub(since));
+            self.meter.paid(id);
+        }
     }
 }
 
@@ -102,17 +160,26 @@ impl Body for RequestBody {
 impl Upload {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(cx) else {
-            self.meter.body_wanted();
+            self.wanted();
             return Poll::Pending;
         };
-        let Some(frame) = frame.transpose()? else {
-            self.meter.body_came(0);
+        self.progress.frames.fetch_add(1, Ordering::Relaxed);
+        let frame = frame.transpose().inspect_err(|_| self.progress.broken.store(true, Ordering::Relaxed));
+        let Some(mut frame) = frame? else {
+            self.came(0);
+            self.progress.uploading.store(false, Ordering::Relaxed);
             return Poll::Ready(None);
         };
+        if let Some(trailers) = frame.trailers_mut() {
+            headers::trailers(trailers);
+        }
         let bytes = frame.data_ref().map_or(0, Bytes::len);
-        self.meter.body_came(bytes);
+        self.came(bytes);
+        if self.incoming.is_end_stream() {
+            self.progress.uploading.store(false, Ordering::Relaxed);
+        }
         let Some(left) = self.left_bytes.checked_sub(bytes as u64) else {
-            self.too_large.store(true, Ordering::Relaxed);
+            self.progress.too_large.store(true, Ordering::Relaxed);
             return Poll::Ready(Some(Err(TooLarge { limit_bytes: self.limit_bytes }.into())));
         };
         self.left_bytes = left;
@@ -120,10 +187,23 @@ impl Upload {
     }
 }
 
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(id) = self.debt {
+            self.meter.paid(id);
+        }
+        if self.progress.is_uploading() {
+            self.meter.unfinished();
+        }
+    }
+}
+
 /// What is sent to a client. Dropped, the request is over.
 #[derive(Debug)]
 pub(crate) struct ResponseBody {
     kind: Kind,
+    /// On HTTP/2: what the client may come to owe its stream.
+    debt: Option<(u32, Arc<Meter>)>,
     /// Written down when this is dropped.
     trace: Option<Box<Trace>>,
 }
@@ -195,10 +275,13 @@ impl Carried {
         if self.lease.is_none() && self.parked.is_none() {
             return Poll::Ready(None);
         }
-        let frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        match &frame {
+        let mut frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &mut frame {
             None => self.served(),
-            Some(Ok(_)) => {
+            Some(Ok(frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::trailers(trailers);
+                }
                 if self.incoming.is_end_stream() {
                     self.served();
                 }
@@ -223,20 +306,36 @@ impl Carried {
 
 impl ResponseBody {
     pub(crate) const fn full(bytes: Bytes) -> Self {
-        Self { kind: Kind::Full(Some(bytes)), trace: None }
+        Self { kind: Kind::Full(Some(bytes)), debt: None, trace: None }
     }
 
     pub(crate) const fn empty() -> Self {
-        Self { kind: Kind::Full(None), trace: None }
+        Self { kind: Kind::Full(None), debt: None, trace: None }
     }
 
     pub(crate) fn carried(carried: Carried) -> Self {
-        Self { kind: Kind::Carried(Box::new(carried)), trace: None }
+        Self { kind: Kind::Carried(Box::new(carried)), debt: None, trace: None }
     }
 
     pub(crate) fn with_trace(mut self, trace: Box<Trace>) -> Self {
+        self.debt = trace.stream_meter().map(|meter| (meter.debt_id(), Arc::clone(meter)));
         self.trace = Some(trace);
         self
+    }
+
+    /// It is asked for more only when there is room for it.
+    fn owes(&self, more: bool) {
+        match &self.debt {
+            Some((id, meter)) if more => meter.owes(*id, Owed::Window),
+            Some((id, meter)) => meter.paid(*id),
+            None => {}
+        }
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.owes(false);
     }
 }
 
@@ -249,10 +348,12 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        this.owes(false);
         let frame = match &mut this.kind {
             Kind::Full(bytes) => bytes.take().filter(|it| !it.is_empty()).map(|it| Ok(Frame::data(it))),
             Kind::Carried(carried) => ready!(carried.poll(cx)).map(|frame| frame.map_err(Into::into)),
         };
+        this.owes(matches!(frame, Some(Ok(_))));
         if let Some(trace) = &mut this.trace {
             match &frame {
                 Some(Ok(frame)) => trace.sent(frame.data_ref().map_or(0, Bytes::len)),

@@ -3,12 +3,15 @@
 //! hyper has refused broken framing before this is asked (RFC 9112: lengths that differ, obs-fold, spaces before a
 //! colon, unknown codings). Here is what it leaves to us, each found by sending it.
 
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use crate::answer::Answer;
 use crate::config::Limits;
 use crate::route::name_of;
+
+/// The longest one registered has 17.
+const METHOD_BYTES_MAX: usize = 64;
 
 /// What a request was found to be.
 #[derive(Clone, Debug)]
@@ -40,9 +43,13 @@ pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<Checked,
     if request.method() == Method::CONNECT {
         return Err(refuse(StatusCode::NOT_IMPLEMENTED, "connect", "This is no forward proxy."));
     }
+    if request.method().as_str().len() > METHOD_BYTES_MAX {
+        return Err(refuse(StatusCode::NOT_IMPLEMENTED, "bad-method", "No method is that long."));
+    }
     let uri = request.uri();
     check_uri(request.method(), uri, limits)?;
     check_framing(request.headers(), request.version())?;
+    check_expectations(request.headers())?;
     let host = host(request)?;
     if !host.as_str().is_empty() && !is_host(host.as_str()) {
         return Err(bad("bad-host", "The Host header is not a host."));
@@ -70,6 +77,10 @@ fn check_uri(method: &Method, uri: &Uri, limits: &Limits) -> Result<(), Answer> 
     if !target.starts_with('/') && !is_options_of_all {
         return Err(bad("bad-target", "The request target is not a path."));
     }
+    // The end of the text to whatever is written in C.
+    if uri.path().contains("%00") {
+        return Err(bad("bad-target", "The path has a NUL in it."));
+    }
     Ok(())
 }
 
@@ -77,7 +88,7 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Answer> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         // Anything but this one word is read differently by somebody.
-        if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        if codings.next().is_some() || !is_chunked(coding) {
             return Err(bad("bad-transfer-encoding", "Transfer-Encoding must be chunked, and nothing else."));
         }
         if version < Version::HTTP_11 {
@@ -93,6 +104,32 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Answer> {
         return Err(bad("bad-content-length", "Content-Length is not a number."));
     }
     Ok(())
+}
+
+pub(crate) fn is_chunked(coding: &HeaderValue) -> bool {
+    coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+}
+
+/// Of an answer: what a client of ours would read differently from us. hyper takes the coding where both are given.
+pub(crate) fn is_framed_well(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next();
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let coding = codings.next();
+    lengths.next().is_none()
+        && codings.next().is_none()
+        && coding.is_none_or(is_chunked)
+        && length.is_none_or(|it| !it.is_empty() && it.as_bytes().iter().all(u8::is_ascii_digit))
+        && (length.is_none() || coding.is_none())
+}
+
+fn check_expectations(headers: &HeaderMap) -> Result<(), Answer> {
+    let known = |it: &HeaderValue| it.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if headers.get_all(EXPECT).iter().all(known) {
+        return Ok(());
+    }
+    let says = "Nothing is known here that could be expected but 100-continue.";
+    Err(refuse(StatusCode::EXPECTATION_FAILED, "bad-expectation", says))
 }
 
 /// The one host that the request is for.
@@ -113,6 +150,10 @@ fn host<B>(request: &Request<B>) -> Result<Host, Answer> {
         return Err(bad("bad-host", "A user name has no place in the address."));
     }
     let host = match (authority, text) {
+        // RFC 9112, 3.2: also where the address names one.
+        (Some(_), None) if request.version() == Version::HTTP_11 => {
+            return Err(bad("bad-host", "No Host was given."));
+        }
         (Some(authority), Some(header)) if !same_host(authority.as_str(), header, request.uri()) => {
             return Err(bad("bad-host", "The address and the Host header name different hosts."));
         }
@@ -138,17 +179,19 @@ fn same_host(one: &str, other: &str, uri: &Uri) -> bool {
 fn is_host(host: &str) -> bool {
     let name = name_of(host);
     let rest = host.get(name.len()..).unwrap_or_default();
-    let port_fits = rest.is_empty()
-        || rest.strip_prefix(':').is_some_and(|port| port.is_empty() || port.parse::<u16>().is_ok());
+    let port_fits = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
     let inside = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
     let name_fits = if let Some(inside) = inside {
         inside.parse::<std::net::Ipv6Addr>().is_ok()
     } else {
-        let fits =
-            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~' | b'%');
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'~');
         !name.is_empty() && name.bytes().all(fits)
     };
     port_fits && name_fits
+}
+
+fn is_port(text: &str) -> bool {
+    text.is_empty() || (text.bytes().all(|it| it.is_ascii_digit()) && text.parse::<u16>().is_ok())
 }
 
 #[cfg(test)]
@@ -170,7 +213,8 @@ mod tests {
         assert_eq!(asked(|it| it.uri("/").header("host", "a").header("host", "a")), Err("bad-host"));
         assert_eq!(asked(|it| it.uri("/")), Err("bad-host"));
         assert_eq!(asked(|it| it.uri("/").version(Version::HTTP_10)), Ok(String::new()));
-        for bad in ["a b", "a,b", "a/b", "user@a", "a:99999", "[::g]", "", "a:b"] {
+        for bad in ["a b", "a,b", "a/b", "user@a", "a:99999", "a:+80", "a:80:80", "a%zz", "[::g]", "", "a:b"]
+        {
             assert_eq!(asked(|it| it.uri("/").header("host", bad)), Err("bad-host"), "{bad}");
         }
         assert_eq!(asked(|it| it.uri("/").header("host", "[::1]:80")), Ok("[::1]:80".into()));

@@ -17,8 +17,10 @@ pub const HEAD_WAIT_DEFAULT: Duration = Duration::from_secs(10);
 pub const HANDSHAKE_DEFAULT: Duration = Duration::from_secs(10);
 /// No byte of a body for this long.
 pub const BODY_IDLE_DEFAULT: Duration = Duration::from_secs(30);
-/// A body slower than this, in bytes a second, after its first ten seconds.
+/// A body slower than this, in bytes a second.
 pub const BODY_RATE_MIN_DEFAULT: u64 = 1024;
+/// A body may be slow for this long before its rate counts.
+pub const BODY_RATE_AFTER_DEFAULT: Duration = Duration::from_secs(10);
 /// The client takes no byte of its response for this long.
 pub const WRITE_STALL_DEFAULT: Duration = Duration::from_secs(30);
 pub const CONNECT_DEFAULT: Duration = Duration::from_secs(2);
@@ -49,6 +51,7 @@ pub struct Limits {
     pub body_idle: Duration,
     /// Bytes a second.
     pub body_rate_min: u64,
+    pub body_rate_after: Duration,
     pub write_stall: Duration,
     pub connect: Duration,
     pub answer: Duration,
@@ -71,6 +74,7 @@ impl Default for Limits {
             handshake: HANDSHAKE_DEFAULT,
             body_idle: BODY_IDLE_DEFAULT,
             body_rate_min: BODY_RATE_MIN_DEFAULT,
+            body_rate_after: BODY_RATE_AFTER_DEFAULT,
             write_stall: WRITE_STALL_DEFAULT,
             connect: CONNECT_DEFAULT,
             answer: ANSWER_DEFAULT,

@@ -37,9 +37,21 @@ const H2_SEND_BYTES: usize = 64 * 1024;
 const H2_STREAM_WINDOW: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW: u32 = 1024 * 1024;
 
+/// An upload that was refused is read so far to its end, as its client may look for the answer only then.
+const HTTP1_LINGER_BYTES: usize = 128 * 1024 * 1024;
+/// Here a stream is refused by itself; what comes after a connection's last word is a flood or what was on its way.
+const H2_LINGER_BYTES: usize = 256 * 1024;
+
 /// Counted while it lives.
 #[derive(Debug)]
 pub(crate) struct Counted(pub(crate) Rc<Local>);
+
+impl Counted {
+    pub(crate) fn new(local: &Rc<Local>) -> Self {
+        local.shared.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Rc::clone(local))
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
@@ -106,7 +118,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = &setup.limits;
-    let io = TokioIo::new(Metered::new(stream, Arc::clone(&line.meter)));
+    let io = TokioIo::new(Metered::new(stream, Arc::clone(&line.meter), HTTP1_LINGER_BYTES));
     let mut builder = http1::Builder::new();
     builder
         .half_close(false)
@@ -123,7 +135,7 @@ where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = &setup.limits;
-    let io = TokioIo::new(Metered::new(stream, Arc::clone(&line.meter)));
+    let io = TokioIo::new(Metered::new(stream, Arc::clone(&line.meter), H2_LINGER_BYTES));
     let mut builder = http2::Builder::new(LocalExecutor);
     builder
         .timer(TokioTimer::new())

@@ -46,12 +46,14 @@ pub enum FrontError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrontCounts {
     pub connections: u32,
-    /// Ended for silence, an unfinished head, a body that stopped or dripped, a response that was not taken.
+    /// Ended for silence, an unfinished head, a body that stopped or dripped, a response that was not taken, requests that
+    /// were called off one after the other.
     pub ended_idle: u64,
     pub ended_head: u64,
     pub ended_body: u64,
     pub ended_body_slow: u64,
     pub ended_write: u64,
+    pub ended_flood: u64,
     /// Lines that the access log lost.
     pub log_lines_lost: u64,
 }
@@ -247,6 +249,7 @@ impl Front {
             ended_body: ended(2),
             ended_body_slow: ended(3),
             ended_write: ended(4),
+            ended_flood: ended(5),
             log_lines_lost: log.as_ref().map_or(0, AccessLog::lost),
         }
     }

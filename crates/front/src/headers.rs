@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 use crate::check::Host;
 
@@ -47,9 +48,19 @@ impl Client {
     }
 }
 
-/// The protocol that a request wants to change to.
-pub(crate) fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    names_token(headers, "upgrade").then(|| headers.get(UPGRADE).cloned()).flatten()
+/// The protocol that a request wants to change to, where it is one that passes through.
+pub(crate) fn upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
+    if version != Version::HTTP_11 || !names_token(headers, "upgrade") {
+        return None;
+    }
+    headers.get(UPGRADE).filter(|it| passes_through(it.as_bytes())).cloned()
+}
+
+/// One protocol, and no other HTTP: what a client would ask by that, nobody here would have looked at.
+fn passes_through(protocol: &[u8]) -> bool {
+    let begins =
+        |with: &str| protocol.get(..with.len()).is_some_and(|it| it.eq_ignore_ascii_case(with.as_bytes()));
+    !protocol.contains(&b',') && !["h2", "http", "tls"].into_iter().any(begins)
 }
 
 fn names_token(headers: &HeaderMap, token: &str) -> bool {
@@ -86,7 +97,7 @@ impl Found {
                 | "proxy-authenticate" => {
                     found.hop = true;
                 }
-                "te" | "trailer" => found.te = true,
+                "te" => found.te = true,
                 "proxy-authorization"
                 | "proxy"
                 | "expect"
@@ -112,7 +123,7 @@ fn strip(headers: &mut HeaderMap, found: Found) {
             .flat_map(|it| it.split(','))
             .filter_map(|it| it.trim().parse().ok())
             // Nobody may talk us out of these.
-            .filter(|it| *it != HOST && *it != http::header::CONTENT_LENGTH)
+            .filter(|it| *it != HOST && *it != CONTENT_LENGTH)
             .collect();
         for name in named {
             headers.remove(name);
@@ -126,12 +137,17 @@ fn strip(headers: &mut HeaderMap, found: Found) {
     }
 }
 
-/// Makes a client's headers fit to be sent on.
-pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &Host, number: &AtomicU64) {
+/// Makes a client's headers fit to be sent on. `upgrade`: what [`upgrade`] found.
+pub(crate) fn to_service(
+    headers: &mut HeaderMap,
+    client: &Client,
+    host: &Host,
+    upgrade: Option<&HeaderValue>,
+    number: &AtomicU64,
+) {
     let found = Found::look(headers);
     let trailers =
         found.te && headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let upgrade = if found.connection { upgrade(headers) } else { None };
     strip(headers, found);
     if found.ours {
         for name in &OURS {
@@ -145,7 +161,6 @@ pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &Host, 
     }
     if found.te && !trailers {
         headers.remove(TE);
-        headers.remove(TRAILER);
     }
     if found.underscore {
         drop_underscored(headers);
@@ -155,7 +170,7 @@ pub(crate) fn to_service(headers: &mut HeaderMap, client: &Client, host: &Host, 
     }
     if let Some(protocol) = upgrade {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        headers.insert(UPGRADE, protocol);
+        headers.insert(UPGRADE, protocol.clone());
     }
     say_who(headers, client, host);
     let known = headers.get(REQUEST_ID).is_some_and(is_request_id);
@@ -169,6 +184,48 @@ fn drop_underscored(headers: &mut HeaderMap) {
     let bad: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
     for name in bad {
         headers.remove(name);
+    }
+}
+
+/// What trailers may not say: anything about the message as a whole or its sender. What frames a message besides is left
+/// out by hyper.
+const NO_TRAILERS: [HeaderName; 15] = [
+    HOST,
+    CONTENT_LENGTH,
+    TE,
+    TRAILER,
+    EXPECT,
+    COOKIE,
+    AUTHORIZATION,
+    PROXY_AUTHORIZATION,
+    PROXY,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    FORWARDED_HOST,
+    HTTP2_SETTINGS,
+    REQUEST_ID,
+    IDEMPOTENCY_KEY,
+];
+
+/// Makes trailers fit to be passed on, either way: some put them among a message's headers.
+pub(crate) fn trailers(trailers: &mut HeaderMap) {
+    strip(trailers, Found::look(trailers));
+    drop_underscored(trailers);
+    for name in NO_TRAILERS.iter().chain(&FROM_UNTRUSTED) {
+        trailers.remove(name);
+    }
+}
+
+/// HTTP/2 has the host in the address (RFC 9113, 8.3.1), and no headers for one connection.
+pub(crate) fn to_http2<B>(request: &mut Request<B>) {
+    request.headers_mut().remove(CONNECTION);
+    request.headers_mut().remove(UPGRADE);
+    let host = request.headers().get(HOST).and_then(|it| Authority::try_from(it.as_bytes()).ok());
+    if let (Some(authority), Some(path)) = (host, request.uri().path_and_query().cloned())
+        && let Ok(address) =
+            Uri::builder().scheme(Scheme::HTTP).authority(authority).path_and_query(path).build()
+    {
+        *request.uri_mut() = address;
     }
 }
 
@@ -264,7 +321,8 @@ mod tests {
         }
         let client = Client::new("192.0.2.7:999".parse().expect("an address"), trusted, true);
         let host = Host::from_static("example.org");
-        to_service(&mut headers, &client, &host, &AtomicU64::new(1));
+        let upgrade = upgrade(&headers, Version::HTTP_11);
+        to_service(&mut headers, &client, &host, upgrade.as_ref(), &AtomicU64::new(1));
         headers
     }
 
@@ -320,6 +378,14 @@ mod tests {
         assert_eq!(headers["upgrade"], "websocket");
         let headers = sent(false, &[("upgrade", "websocket")]);
         assert!(headers.get("upgrade").is_none());
+    }
+
+    #[test]
+    fn no_other_http_is_changed_to() {
+        for protocol in ["h2c", "HTTP/2.0", "TLS/1.0", "websocket, h2c"] {
+            let headers = sent(false, &[("connection", "upgrade"), ("upgrade", protocol)]);
+            assert!(headers.get("upgrade").is_none(), "{protocol}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub mod config;
 mod connection;
 mod endpoint;
 mod front;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod headers;
 mod joined;
 mod journey;
@@ -40,7 +42,7 @@ mod worker;
 pub use answer::REASON;
 pub use config::FrontConfig;
 pub use endpoint::Endpoint;
-pub use front::{Front, FrontCounts, FrontError};
+pub use front::{Changed, Front, FrontCounts, FrontError};
 pub use pattern::PATTERNS_MAX;
 pub use reports::{FrontRecord, LostRequest, ReplayedRequest, Reports, span};
 pub use stats::{BUCKETS_MS, RouteStats};

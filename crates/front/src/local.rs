@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use plimsoll_core::ServiceId;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -16,7 +17,7 @@ use crate::patience::Patience;
 use crate::pool::Pool;
 use crate::setup::Setup;
 use crate::shared::Shared;
-use crate::stats::{Finished, Stats};
+use crate::stats::{Finished, RouteKey, Stats};
 use crate::tls::Tls;
 
 /// A connection that is looked at now and then.
@@ -29,7 +30,7 @@ struct Watched {
 
 /// Connections ended for having had their time, by why.
 #[derive(Debug, Default)]
-pub(crate) struct Ended(pub(crate) [std::sync::atomic::AtomicU64; 5]);
+pub(crate) struct Ended(pub(crate) [std::sync::atomic::AtomicU64; 6]);
 
 #[derive(Debug)]
 pub(crate) struct Local {
@@ -86,8 +87,12 @@ impl Local {
         Arc::clone(&setup.1)
     }
 
-    pub(crate) fn count(&self, finished: &Finished<'_>) {
-        self.stats.lock().unwrap_or_else(PoisonError::into_inner).count(finished);
+    pub(crate) fn begin(&self, service: ServiceId, method: &str, path: &str) -> RouteKey {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).begin(service, method, path)
+    }
+
+    pub(crate) fn count(&self, route: RouteKey, finished: &Finished) {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).count(route, finished);
     }
 
     pub(crate) fn log(&self, line: impl FnOnce() -> LogLine) {
@@ -118,6 +123,7 @@ impl Local {
                 Overdue::Body => 2,
                 Overdue::BodySlow => 3,
                 Overdue::Write => 4,
+                Overdue::Flood => 5,
             };
             self.ended.0[index].fetch_add(1, Relaxed);
             it.task.abort();

@@ -6,9 +6,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -37,12 +37,37 @@ pub(crate) struct Meter {
     since: AtomicU32,
     /// Since when the client takes no more bytes, plus one; 0 while it does.
     blocked: AtomicU32,
-    /// Since when the body has been coming, and how much of it came.
-    body_since: AtomicU32,
+    /// How long the body has been waited for in all, up to the wait of now, and how much of it came. What passes while
+    /// nobody reads it is not its client's time.
+    body_waited: AtomicU32,
     body_bytes: AtomicU64,
     /// Requests being dealt with: one at most on HTTP/1, several on HTTP/2.
     busy: AtomicU32,
+    /// What the client owes each of its streams; HTTP/2 only, where one that goes on must not hide one that does not.
+    debts: Mutex<Vec<Debt>>,
+    debt_ids: AtomicU32,
+    /// Streams that have ended, and of them those that the client called off at once.
+    streams: AtomicU32,
+    called_off: AtomicU32,
+    /// More of a request may come although nobody wants it any more.
+    unfinished: AtomicBool,
     now: Arc<AtomicU32>,
+}
+
+/// What one stream waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owed {
+    /// The next bytes of its body, after so long a wait for so many.
+    Body { waited: Millis, bytes: u64 },
+    /// Room for the next bytes of its answer.
+    Window,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Debt {
+    id: u32,
+    since: Millis,
+    owed: Owed,
 }
 
 /// Why a connection is ended.
@@ -53,10 +78,12 @@ pub(crate) enum Overdue {
     Body,
     BodySlow,
     Write,
+    /// Asks and calls off, again and again.
+    Flood,
 }
 
-/// A body may be slow for this long before its rate counts.
-const RATE_AFTER: Millis = 10_000;
+/// So many streams called off, and more than not, are no change of mind.
+const CALLED_OFF_MAX: u32 = 500;
 
 impl Meter {
     pub(crate) fn new(now: Arc<AtomicU32>) -> Self {
@@ -65,11 +92,49 @@ impl Meter {
             waits: AtomicU8::new(Waits::ForRequest as u8),
             since: AtomicU32::new(since),
             blocked: AtomicU32::new(0),
-            body_since: AtomicU32::new(since),
+            body_waited: AtomicU32::new(0),
             body_bytes: AtomicU64::new(0),
             busy: AtomicU32::new(0),
+            debts: Mutex::new(Vec::new()),
+            debt_ids: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
+            called_off: AtomicU32::new(0),
+            unfinished: AtomicBool::new(false),
             now,
         }
+    }
+
+    pub(crate) fn now(&self) -> Millis {
+        self.now.load(Relaxed)
+    }
+
+    /// A name for what one stream may come to owe.
+    pub(crate) fn debt_id(&self) -> u32 {
+        self.debt_ids.fetch_add(1, Relaxed)
+    }
+
+    pub(crate) fn owes(&self, id: u32, owed: Owed) {
+        let mut debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
+        if debts.iter().all(|debt| debt.id != id) {
+            debts.push(Debt { id, since: self.now(), owed });
+        }
+    }
+
+    pub(crate) fn paid(&self, id: u32) {
+        self.debts.lock().unwrap_or_else(PoisonError::into_inner).retain(|debt| debt.id != id);
+    }
+
+    /// A stream has ended. `called_off`: at once, and by its client.
+    pub(crate) fn stream_ended(&self, called_off: bool) {
+        self.streams.fetch_add(1, Relaxed);
+        if called_off {
+            self.called_off.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Its request was answered before all of it was read.
+    pub(crate) fn unfinished(&self) {
+        self.unfinished.store(true, Relaxed);
     }
 
     fn set(&self, waits: Waits) {
@@ -98,13 +163,14 @@ impl Meter {
     }
 
     pub(crate) fn body_began(&self) {
-        self.body_since.store(self.now.load(Relaxed), Relaxed);
+        self.body_waited.store(0, Relaxed);
         self.body_bytes.store(0, Relaxed);
     }
 
     pub(crate) fn body_came(&self, bytes: usize) {
         self.body_bytes.fetch_add(bytes as u64, Relaxed);
         if self.waits.load(Relaxed) == Waits::ForBody as u8 {
+            self.body_waited.fetch_add(self.now().wrapping_sub(self.since.load(Relaxed)), Relaxed);
             self.set(Waits::Nothing);
         }
     }
@@ -136,22 +202,36 @@ impl Meter {
         if blocked != 0 && over(blocked.wrapping_sub(1), limits.write_stall) {
             return Some(Overdue::Write);
         }
+        let body = |since: Millis, waited: Millis, bytes: u64| {
+            if over(since, limits.body_idle) {
+                return Some(Overdue::Body);
+            }
+            let waited = u64::from(waited) + passed(since);
+            let counts = u128::from(waited) >= limits.body_rate_after.as_millis();
+            (counts && bytes < limits.body_rate_min * waited / 1000).then_some(Overdue::BodySlow)
+        };
+        let called_off = self.called_off.load(Relaxed);
+        if called_off >= CALLED_OFF_MAX && called_off > self.streams.load(Relaxed) / 2 {
+            return Some(Overdue::Flood);
+        }
         let since = self.since.load(Relaxed);
         let waits = self.waits.load(Relaxed);
-        if waits == Waits::ForRequest as u8 || (waits == Waits::ForHead as u8 && http2) {
+        if http2 && self.busy.load(Relaxed) > 0 {
+            let debts = self.debts.lock().unwrap_or_else(PoisonError::into_inner);
+            return debts.iter().find_map(|debt| match debt.owed {
+                Owed::Body { waited, bytes } => body(debt.since, waited, bytes),
+                Owed::Window => over(debt.since, limits.write_stall).then_some(Overdue::Write),
+            });
+        }
+        // On HTTP/2 the last of these is said of a connection alone that was shut down.
+        if waits == Waits::ForRequest as u8 || (http2 && waits != Waits::ForBody as u8) {
             return over(since, limits.idle).then_some(Overdue::Idle);
         }
         if waits == Waits::ForHead as u8 {
             return over(since, limits.head_wait).then_some(Overdue::Head);
         }
         if waits == Waits::ForBody as u8 {
-            if over(since, limits.body_idle) {
-                return Some(Overdue::Body);
-            }
-            let span = passed(self.body_since.load(Relaxed));
-            let wanted = limits.body_rate_min * span / 1000;
-            let slow = span >= u64::from(RATE_AFTER) && self.body_bytes.load(Relaxed) < wanted;
-            return slow.then_some(Overdue::BodySlow);
+            return body(since, self.body_waited.load(Relaxed), self.body_bytes.load(Relaxed));
         }
         None
     }
@@ -162,11 +242,38 @@ impl Meter {
 pub(crate) struct Metered<T> {
     io: T,
     meter: Arc<Meter>,
+    /// What a client that was refused may still send before its connection is closed on it.
+    linger_bytes_max: usize,
+    /// Something was written and is not out yet.
+    flushing: bool,
+    /// Since it was shut down: how much came that nobody wanted.
+    lingered_bytes: Option<usize>,
 }
 
 impl<T> Metered<T> {
-    pub(crate) const fn new(io: T, meter: Arc<Meter>) -> Self {
-        Self { io, meter }
+    pub(crate) const fn new(io: T, meter: Arc<Meter>, linger_bytes_max: usize) -> Self {
+        Self { io, meter, linger_bytes_max, flushing: false, lingered_bytes: None }
+    }
+}
+
+impl<T: AsyncRead + Unpin> Metered<T> {
+    /// Reads what still comes, and forgets it. A connection that is closed with something unread is reset by the kernel,
+    /// and its client may never see the answer that it was sent.
+    fn linger(&mut self, cx: &mut Context<'_>, mut bytes: usize) -> Poll<()> {
+        let mut scratch = [0; 8 * 1024];
+        while bytes < self.linger_bytes_max {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut self.io).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => bytes += buffer.filled().len(),
+                Poll::Pending if bytes > 0 || self.meter.unfinished.load(Relaxed) => {
+                    self.lingered_bytes = Some(bytes);
+                    self.meter.body_wanted();
+                    return Poll::Pending;
+                }
+                Poll::Ready(_) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -185,7 +292,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let done = Pin::new(&mut self.io).poll_write(cx, buf);
         self.meter.wrote(done.is_ready());
@@ -207,11 +314,22 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        let done = Pin::new(&mut self.io).poll_flush(cx);
+        // TLS has a buffer of its own, and takes into it what its client does not.
+        if done.is_pending() || self.flushing {
+            self.flushing = done.is_pending();
+            self.meter.wrote(done.is_ready());
+        }
+        done
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        if self.lingered_bytes.is_none() {
+            ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+            self.lingered_bytes = Some(0);
+        }
+        let bytes = self.lingered_bytes.unwrap_or_default();
+        self.linger(cx, bytes).map(Ok)
     }
 }
 
@@ -290,6 +408,47 @@ mod tests {
         assert_eq!(still.overdue(), None);
         still.pass(1_000);
         assert_eq!(still.overdue(), Some(Overdue::Body));
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_is_not_slow() {
+        let world = World::new();
+        world.meter.request_began();
+        world.meter.body_began();
+        world.pass(60_000);
+        world.meter.body_wanted();
+        assert_eq!(world.overdue(), None);
+        world.pass(9_000);
+        world.meter.body_came(100);
+        world.pass(60_000);
+        world.meter.body_wanted();
+        assert_eq!(world.overdue(), None);
+        world.pass(1_000);
+        assert_eq!(world.overdue(), Some(Overdue::BodySlow));
+    }
+
+    #[test]
+    fn one_stream_that_goes_on_does_not_hide_one_that_does_not() {
+        let world = World::new();
+        let overdue = || world.meter.overdue(&Limits::default(), true);
+        world.meter.request_began();
+        world.meter.request_began();
+        let (stalled, moving) = (world.meter.debt_id(), world.meter.debt_id());
+        world.meter.owes(stalled, Owed::Window);
+        for _ in 0..29 {
+            world.meter.owes(moving, Owed::Window);
+            world.pass(1_000);
+            world.meter.paid(moving);
+            assert_eq!(overdue(), None);
+        }
+        world.pass(1_000);
+        assert_eq!(overdue(), Some(Overdue::Write));
+        world.meter.paid(stalled);
+        assert_eq!(overdue(), None);
+        world.meter.owes(stalled, Owed::Body { waited: 9_000, bytes: 100 });
+        assert_eq!(overdue(), None);
+        world.pass(1_000);
+        assert_eq!(overdue(), Some(Overdue::BodySlow));
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub struct RouteStats {
     /// `/reports/:id`
     pub pattern: String,
     pub requests: u64,
+    /// Begun and not ended yet.
+    pub in_flight: u64,
     /// By the answer's class: 1xx to 5xx.
     pub statuses: [u64; 5],
     pub request_bytes: u64,
@@ -37,10 +39,7 @@ pub struct RouteStats {
 
 /// One finished request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Finished<'a> {
-    pub(crate) service: ServiceId,
-    pub(crate) method: &'a str,
-    pub(crate) path: &'a str,
+pub(crate) struct Finished {
     pub(crate) status: u16,
     pub(crate) request_bytes: u64,
     pub(crate) response_bytes: u64,
@@ -50,37 +49,59 @@ pub(crate) struct Finished<'a> {
     pub(crate) took: Duration,
 }
 
+/// The route that a request is counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RouteKey(usize);
+
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
-    routes: HashMap<(ServiceId, u64), RouteStats>,
+    /// With the hash of its pattern; 0 for what all others are counted under.
+    routes: Vec<(u64, RouteStats)>,
+    known: HashMap<(ServiceId, u64), RouteKey>,
     patterns: HashMap<ServiceId, usize>,
 }
 
 impl Stats {
-    pub(crate) fn count(&mut self, finished: &Finished<'_>) {
-        let key = (finished.service, pattern::hash(finished.method, finished.path));
-        if let Some(route) = self.routes.get_mut(&key) {
-            route.add(finished);
-            return;
-        }
-        let known = self.patterns.entry(finished.service).or_default();
-        let (key, method, pattern) = if *known < PATTERNS_MAX {
-            *known += 1;
-            (key, finished.method.to_owned(), pattern::of(finished.path))
-        } else {
-            ((finished.service, 0), "*".to_owned(), OTHERS.to_owned())
+    /// A request begins.
+    pub(crate) fn begin(&mut self, service: ServiceId, method: &str, path: &str) -> RouteKey {
+        let hash = pattern::hash(method, path);
+        let key = match self.known.get(&(service, hash)) {
+            Some(key) => *key,
+            None => self.learn(service, hash, method, path),
         };
-        let route =
-            self.routes.entry(key).or_insert_with(|| RouteStats::new(finished.service, method, pattern));
-        route.add(finished);
+        self.routes[key.0].1.in_flight += 1;
+        key
+    }
+
+    fn learn(&mut self, service: ServiceId, hash: u64, method: &str, path: &str) -> RouteKey {
+        let patterns = self.patterns.entry(service).or_default();
+        let (hash, method, pattern) = if *patterns < PATTERNS_MAX {
+            *patterns += 1;
+            (hash, method.to_owned(), pattern::of(path))
+        } else {
+            (0, "*".to_owned(), OTHERS.to_owned())
+        };
+        let routes = &mut self.routes;
+        *self.known.entry((service, hash)).or_insert_with(|| {
+            routes.push((hash, RouteStats::new(service, method, pattern)));
+            RouteKey(routes.len() - 1)
+        })
+    }
+
+    /// It has ended.
+    pub(crate) fn count(&mut self, key: RouteKey, finished: &Finished) {
+        if let Some((_, route)) = self.routes.get_mut(key.0) {
+            route.in_flight = route.in_flight.saturating_sub(1);
+            route.add(finished);
+        }
     }
 
     pub(crate) fn add_to(&self, all: &mut HashMap<(ServiceId, u64), RouteStats>) {
-        for (key, route) in &self.routes {
-            match all.get_mut(key) {
+        for (hash, route) in &self.routes {
+            match all.get_mut(&(route.service, *hash)) {
                 Some(sum) => sum.merge(route),
                 None => {
-                    all.insert(*key, route.clone());
+                    all.insert((route.service, *hash), route.clone());
                 }
             }
         }
@@ -94,6 +115,7 @@ impl RouteStats {
             method,
             pattern,
             requests: 0,
+            in_flight: 0,
             statuses: [0; 5],
             request_bytes: 0,
             response_bytes: 0,
@@ -105,7 +127,7 @@ impl RouteStats {
         }
     }
 
-    fn add(&mut self, finished: &Finished<'_>) {
+    fn add(&mut self, finished: &Finished) {
         self.requests += 1;
         if let Some(class) = usize::from(finished.status / 100).checked_sub(1)
             && let Some(count) = self.statuses.get_mut(class)
@@ -125,6 +147,7 @@ impl RouteStats {
 
     fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
+        self.in_flight += other.in_flight;
         self.request_bytes += other.request_bytes;
         self.response_bytes += other.response_bytes;
         self.held += other.held;
@@ -157,11 +180,9 @@ impl RouteStats {
 mod tests {
     use super::*;
 
-    fn finished(path: &str, took_ms: u64) -> Finished<'_> {
-        Finished {
-            service: ServiceId(0),
-            method: "GET",
-            path,
+    fn served(stats: &mut Stats, path: &str, took_ms: u64) {
+        let key = stats.begin(ServiceId(0), "GET", path);
+        let finished = Finished {
             status: 200,
             request_bytes: 1,
             response_bytes: 10,
@@ -169,23 +190,37 @@ mod tests {
             replayed: false,
             cut_off: false,
             took: Duration::from_millis(took_ms),
+        };
+        stats.count(key, &finished);
+    }
+
+    fn sum(stats: &[&Stats]) -> Vec<RouteStats> {
+        let mut all = HashMap::new();
+        for part in stats {
+            part.add_to(&mut all);
         }
+        all.into_values().collect()
     }
 
     #[test]
     fn requests_of_one_pattern_are_counted_together() {
         let mut stats = Stats::default();
         for id in 0..100 {
-            stats.count(&finished(&format!("/reports/{id}"), if id < 99 { 4 } else { 400 }));
+            served(&mut stats, &format!("/reports/{id}"), if id < 99 { 4 } else { 400 });
         }
-        let mut all = HashMap::new();
-        stats.add_to(&mut all);
-        stats.add_to(&mut all);
-        assert_eq!(all.len(), 1);
-        let route = all.values().next().expect("one route");
+        let [route] = &sum(&[&stats, &stats])[..] else { panic!("one route") };
         assert_eq!((route.pattern.as_str(), route.requests, route.statuses[1]), ("/reports/:id", 200, 200));
         assert_eq!(route.latency_within_ms(990), Some(5));
         assert_eq!(route.latency_within_ms(1000), Some(500));
+    }
+
+    #[test]
+    fn what_has_begun_and_not_ended_is_in_flight() {
+        let mut stats = Stats::default();
+        served(&mut stats, "/reports/1", 1);
+        stats.begin(ServiceId(0), "GET", "/reports/2");
+        let [route] = &sum(&[&stats])[..] else { panic!("one route") };
+        assert_eq!((route.in_flight, route.requests), (1, 1));
     }
 
     #[test]
@@ -200,10 +235,9 @@ mod tests {
             text
         };
         for n in 0..5_000 {
-            stats.count(&finished(&format!("/{}", word(n)), 1));
+            served(&mut stats, &format!("/{}", word(n)), 1);
         }
-        assert_eq!(stats.routes.len(), PATTERNS_MAX + 1);
-        let total: u64 = stats.routes.values().map(|route| route.requests).sum();
-        assert_eq!(total, 5_000);
+        assert_eq!((stats.routes.len(), stats.known.len()), (PATTERNS_MAX + 1, PATTERNS_MAX + 1));
+        assert_eq!(sum(&[&stats]).iter().map(|route| route.requests).sum::<u64>(), 5_000);
     }
 }

@@ -11,8 +11,12 @@ use plimsoll_core::ServiceId;
 use crate::access_log::Line as LogLine;
 use crate::line::Line;
 use crate::local::Local;
+use crate::meter::Meter;
 use crate::shared::Backend;
-use crate::stats::Finished;
+use crate::stats::{Finished, RouteKey};
+
+/// A request that is given up later than this was waited for.
+const CALLED_OFF_WITHIN: Duration = Duration::from_secs(1);
 
 /// Dropped, the request is over: it is counted, logged, and its connection free for the next.
 pub(crate) struct Trace {
@@ -24,7 +28,8 @@ pub(crate) struct Trace {
     version: Version,
     /// By which the service knows it.
     pub(crate) request_id: Option<HeaderValue>,
-    pub(crate) service: Option<ServiceId>,
+    /// Where it is counted, once it is known which service it is for.
+    route: Option<RouteKey>,
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) status: u16,
     pub(crate) reason: Option<&'static str>,
@@ -56,7 +61,7 @@ impl Trace {
             uri: request.uri().clone(),
             version: request.version(),
             request_id: None,
-            service: None,
+            route: None,
             backend: None,
             status: 0,
             reason: None,
@@ -67,6 +72,11 @@ impl Trace {
             replays: 0,
             cut_off: false,
         }
+    }
+
+    /// It is for this service.
+    pub(crate) fn goes_to(&mut self, service: ServiceId) {
+        self.route = Some(self.local.begin(service, self.method.as_str(), self.uri.path()));
     }
 
     pub(crate) const fn sent(&mut self, bytes: usize) {
@@ -86,6 +96,11 @@ impl Trace {
         &self.method
     }
 
+    /// Of a connection with several streams.
+    pub(crate) fn stream_meter(&self) -> Option<&Arc<Meter>> {
+        self.line.http2.then_some(&self.line.meter)
+    }
+
     pub(crate) fn request_id(&self) -> String {
         let id = self.request_id.as_ref().and_then(|it| it.to_str().ok());
         id.unwrap_or_default().to_owned()
@@ -102,19 +117,22 @@ impl Drop for Trace {
         let took = self.began.elapsed();
         // No answer: the client left before there was one.
         let left = self.status == 0;
-        if let Some(service) = self.service {
-            self.local.count(&Finished {
-                service,
-                method: self.method.as_str(),
-                path: self.uri.path(),
-                status: self.status,
-                request_bytes: self.request_bytes,
-                response_bytes: self.response_bytes,
-                held: !self.held.is_zero(),
-                replayed: self.replays > 0,
-                cut_off: self.cut_off || left,
-                took,
-            });
+        if self.line.http2 {
+            self.line.meter.stream_ended(left && took < CALLED_OFF_WITHIN);
+        }
+        if let Some(route) = self.route {
+            self.local.count(
+                route,
+                &Finished {
+                    status: self.status,
+                    request_bytes: self.request_bytes,
+                    response_bytes: self.response_bytes,
+                    held: !self.held.is_zero(),
+                    replayed: self.replays > 0,
+                    cut_off: self.cut_off || left,
+                    took,
+                },
+            );
         }
         self.local.log(|| LogLine {
             client: self.client(),
@@ -127,6 +145,7 @@ impl Drop for Trace {
             held: self.held,
             attempts: self.attempts,
             replays: self.replays,
+            request_id: self.request_id(),
             instance: self.backend.as_ref().map(|it| it.name.clone()),
             reason: self.reason,
             cut_off: self.cut_off || left,

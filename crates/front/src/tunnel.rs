@@ -18,13 +18,20 @@ const BUFFER_BYTES: usize = 8 * 1024;
 /// A WebSocket close frame, server to client: 1001, going away (RFC 6455, 7.4.1).
 const GOING_AWAY: [u8; 4] = [0x88, 0x02, 0x03, 0xe9];
 
-pub(crate) async fn run(client: OnUpgrade, service: OnUpgrade, lease: Lease, websocket: bool) {
+/// `stall`: the client may take nothing for so long.
+pub(crate) async fn run(
+    client: OnUpgrade,
+    service: OnUpgrade,
+    lease: Lease,
+    websocket: bool,
+    stall: Duration,
+) {
     let (Ok(client), Ok(service)) = tokio::join!(client, service) else { return };
     let (client_read, mut client_write) = tokio::io::split(TokioIo::new(client));
     let (mut service_read, service_write) = tokio::io::split(TokioIo::new(service));
     let up = pass(client_read, service_write);
     let outcome = {
-        let down = down(&mut service_read, &mut client_write, &lease.backend, websocket);
+        let down = down(&mut service_read, &mut client_write, &lease.backend, websocket, stall);
         tokio::pin!(up, down);
         tokio::select! {
             ended = &mut down => ended,
@@ -54,6 +61,7 @@ async fn down(
     to: &mut WriteHalf<TokioIo<Upgraded>>,
     backend: &Backend,
     websocket: bool,
+    stall: Duration,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut frames = Frames::default();
@@ -77,6 +85,9 @@ async fn down(
         if websocket {
             frames.passed(&buffer[..count]);
         }
-        to.write_all(&buffer[..count]).await?;
+        // Not asked how much of it was taken: a client that takes 8 KiB in all that time is as good as gone.
+        tokio::time::timeout(stall, to.write_all(&buffer[..count]))
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))?;
     }
 }

@@ -92,6 +92,7 @@ pub struct RouteStatus {
     /// `/reports/:id`
     pub pattern: String,
     pub requests: u64,
+    pub in_flight: u64,
     /// Answered with 5xx.
     pub failed: u64,
     /// Half, and 99 of 100, are answered within this; `None` past the last bound of the histogram.

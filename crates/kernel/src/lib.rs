@@ -9,6 +9,8 @@
 
 pub mod cgroup;
 mod error;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod inherited;
 pub mod limits;
 mod lock;

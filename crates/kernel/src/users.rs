@@ -24,7 +24,7 @@ pub fn resolve_user(user: &str, group: Option<&str>) -> Result<Ids> {
     resolve_in(Path::new(PASSWD), Path::new(GROUP), user, group)
 }
 
-fn resolve_in(passwd: &Path, groups_file: &Path, user: &str, group: Option<&str>) -> Result<Ids> {
+pub(crate) fn resolve_in(passwd: &Path, groups_file: &Path, user: &str, group: Option<&str>) -> Result<Ids> {
     let missing = |what, name: &str, file: &Path| Error::NoSuchUser {
         what,
         name: name.to_owned(),

@@ -114,6 +114,7 @@ head_wait = "2s"
 handshake = "3s"
 body_idle = "4s"
 body_rate = "2KiB"
+body_rate_after = "7s"
 write_stall = "5s"
 connect = "1s"
 answer = "2m"
@@ -193,6 +194,7 @@ fn every_key_of_the_contract_is_taken() {
         handshake: Duration::from_secs(3),
         body_idle: Duration::from_secs(4),
         body_rate_min: 2048,
+        body_rate_after: Duration::from_secs(7),
         write_stall: Duration::from_secs(5),
         connect: Duration::from_secs(1),
         answer: Duration::from_mins(2),

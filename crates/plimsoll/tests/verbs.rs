@@ -155,12 +155,19 @@ fn events_follow_what_happens_and_can_be_read_without_a_guard() {
 #[test]
 fn incidents_read_like_a_short_post_mortem() {
     let mut guard = ready(&sample("", ""));
+    assert_eq!(guard.ok(&["incidents", "--service", "reports"]), "no incidents\n");
     guard.inject("reports", "/fault/crash?code=3");
     guard.next("incident_closed");
     guard.incident(1);
     insta::assert_snapshot!("incidents_list", masked(&guard.ok(&["incidents"])));
     insta::assert_snapshot!("incidents_show_crash", masked(&guard.ok(&["incidents", "show", "1"])));
-    assert_eq!(guard.ok(&["incidents", "--service", "other"]), "no incidents\n");
+    for of_nobody in
+        [&["incidents", "--service", "other"][..], &["events", "other"], &["logs", "-f", "other"]]
+    {
+        let output = guard.cli(of_nobody);
+        assert_exit(&output, 2);
+        assert!(stderr(&output).contains("no service is named \"other\"; there is reports"), "{output:?}");
+    }
     let output = guard.cli(&["incidents", "show", "99"]);
     assert!(matches!(output.status.code(), Some(1 | 2)), "{output:?}");
     assert!(stderr(&output).contains("no incident 99"), "{}", stderr(&output));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use plimsoll_core::units::{Bytes, Share};
+use plimsoll_core::units::{Bytes, Instant, Share};
 use plimsoll_core::{
     DescriptorConfig, Handover, HealthConfig, MemoryConfig, RecoveryConfig, ServiceConfig, layers,
 };
@@ -136,6 +136,35 @@ fn health(rng: &mut Rng, tempo: Tempo) -> HealthConfig {
     }
 }
 
+/// When requests come to a service: in bursts, most of them about when something goes wrong, and one after all that.
+pub(crate) fn arrivals(
+    rng: &mut Rng,
+    strikes: &[Instant],
+    window: Duration,
+    heal: Instant,
+    storms: bool,
+) -> Vec<Instant> {
+    let window_millis = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+    let mut arrivals = Vec::new();
+    let mut burst = |rng: &mut Rng, start: Instant| {
+        let width = rng.pick(&[0, 20, 500, 3000]);
+        let count = if storms { rng.pick(&[40, 1200]) } else { rng.pick(&[3, 10, 20, 40]) };
+        for _ in 0..count {
+            arrivals.push(start + rng.latency(0, width));
+        }
+    };
+    for _ in 0..rng.between(2, 6) {
+        let near = !strikes.is_empty() && rng.chance(70);
+        let start = if near { rng.pick(strikes) } else { Instant::default() + rng.latency(0, window_millis) };
+        // Some are in flight when it happens, some come into it.
+        let before = Instant(start.0.saturating_sub(1_000_000 * rng.pick(&[0, 5, 300])));
+        burst(rng, before);
+    }
+    let after = rng.latency(0, 5000);
+    burst(rng, heal + after);
+    arrivals
+}
+
 pub(crate) fn build(rng: &mut Rng, config: &ServiceConfig) -> Build {
     let memory = &config.memory;
     let near = layers::hard_wall::near(memory);
@@ -152,7 +181,7 @@ pub(crate) fn build(rng: &mut Rng, config: &ServiceConfig) -> Build {
         files: rng.between(10, 100),
         boot: rng.latency(5, start_millis / 3),
         term: rng.latency(1, 40),
-        has_front: rng.chance(50),
+        has_front: rng.chance(60),
         children: u32::from(rng.chance(30)),
     }
 }

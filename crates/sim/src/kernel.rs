@@ -12,6 +12,7 @@ use plimsoll_core::{
 use crate::clock::Agenda;
 use crate::draw::Build;
 use crate::faults::{Answers, Fault};
+use crate::front::FrontItem;
 use crate::mood::Mood;
 use crate::process::{Files, Leak, Memory, Process, Spike};
 use crate::rng::Rng;
@@ -42,11 +43,24 @@ pub(crate) enum Item {
         instance: InstanceId,
         outcome: ProbeOutcome,
     },
-    Traffic(InstanceId),
+    /// For the front.
+    Front(FrontItem),
     /// For the world: a fault by its place in the plan, and the two ends of trouble.
     Strike(usize),
     Heal,
     Thaw,
+}
+
+/// Whether a request that comes to an instance is heard there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ear {
+    /// Nobody listens: the connection is refused.
+    None,
+    /// It is taken, and nothing is done with it.
+    Deaf,
+    /// It is carried out, and the answer comes too late for anybody.
+    Slow,
+    Open,
 }
 
 #[derive(Debug)]
@@ -64,7 +78,6 @@ pub(crate) struct Kernel {
     processes: BTreeMap<InstanceId, Process>,
     /// Asked for, and not yet born.
     unborn: BTreeSet<InstanceId>,
-    admitted: BTreeSet<InstanceId>,
     gone: VecDeque<InstanceId>,
 }
 
@@ -76,7 +89,6 @@ impl Kernel {
             rng,
             processes: BTreeMap::new(),
             unborn: BTreeSet::new(),
-            admitted: BTreeSet::new(),
             gone: VecDeque::new(),
         }
     }
@@ -100,13 +112,6 @@ impl Kernel {
             Action::Spawn { instance } => self.spawn(now, instance),
             Action::Sample { instance, descriptors } => self.sample(now, instance, descriptors),
             Action::Probe { instance, timeout, patience } => self.probe(now, instance, timeout, patience),
-            Action::Admit { instance } => {
-                self.admitted.insert(instance);
-                if self.host(instance).build.has_front {
-                    self.plan(now, 500, 3000, Item::Traffic(instance));
-                }
-            }
-            Action::Withdraw { instance, .. } => self.withdraw(now, instance),
             Action::KeepEvidence { instance, budget, .. } => {
                 if self.host(instance).mood.evidence_lost.at(now).is_none() {
                     let most = u64::try_from(budget.as_millis()).unwrap_or(u64::MAX);
@@ -124,13 +129,12 @@ impl Kernel {
             }
             Action::Release { instance } => {
                 self.processes.remove(&instance);
-                self.admitted.remove(&instance);
                 if self.gone.len() == GONE_MAX {
                     self.gone.pop_front();
                 }
                 self.gone.push_back(instance);
             }
-            Action::Stand { .. } | Action::Tell(_) => {}
+            Action::Admit { .. } | Action::Withdraw { .. } | Action::Stand { .. } | Action::Tell(_) => {}
         }
     }
 
@@ -153,8 +157,7 @@ impl Kernel {
                 let outcome = if lives { outcome } else { ProbeOutcome::Refused };
                 return Some(Event::Probed { instance, outcome });
             }
-            Item::Traffic(instance) => return self.traffic(now, instance),
-            Item::Strike(_) | Item::Heal | Item::Thaw => {}
+            Item::Front(_) | Item::Strike(_) | Item::Heal | Item::Thaw => {}
         }
         None
     }
@@ -181,11 +184,9 @@ impl Kernel {
         self.admitted.clear();
         self.agenda.retain(|item| match item {
             Item::Say(event) => matches!(event, Event::Ordered { .. } | Event::Configured { .. }),
-            Item::SayExited(_)
-            | Item::SayEmptied(_)
-            | Item::Measure { .. }
-            | Item::Answer { .. }
-            | Item::Traffic(_) => false,
+            Item::SayExited(_) | Item::SayEmptied(_) | Item::Measure { .. } | Item::Answer { .. } => false,
+            // Clients who are yet to come.
+            Item::Front(item) => matches!(item, FrontItem::Arrive(_)),
             Item::Born(_)
             | Item::Tick(_)
             | Item::MainEnds(..)
@@ -440,6 +441,9 @@ impl Kernel {
         process.exit = Some(exit);
         let manner = process.manner;
         let orphans = process.children > 0;
+        if self.has_front(id.service) {
+            self.plan(now, 0, 2, Item::Front(FrontItem::Cut(id)));
+        }
         // An end that nobody saw must at least empty the group some day, or nobody could ever know of it.
         let unseen = manner.exit_unseen && !(orphans && manner.orphans_stay.is_none());
         if !unseen {
@@ -525,37 +529,24 @@ impl Kernel {
         }
     }
 
-    /// What the front has to say of an instance that it sends requests to.
-    fn traffic(&mut self, now: Instant, instance: InstanceId) -> Option<Event> {
-        let process = self.processes.get(&instance).filter(|it| it.main_lives)?;
-        let stalls = process.hung || process.is_stuck(now);
-        if !self.admitted.contains(&instance) {
-            return None;
-        }
-        let hang = self.host(instance).config.health.hang;
-        if stalls {
-            self.agenda.plan(now + hang.max(Duration::from_millis(50)), Item::Traffic(instance));
-            return Some(Event::Stalled { instance });
-        }
-        self.plan(now, 1000, 5000, Item::Traffic(instance));
-        let count = u32::try_from(self.rng.between(0, 40)).unwrap_or(0);
-        Some(Event::InFlight { instance, count })
+    pub(crate) fn has_front(&self, service: ServiceId) -> bool {
+        self.hosts[service.0 as usize].build.has_front
     }
 
-    fn withdraw(&mut self, now: Instant, instance: InstanceId) {
-        self.admitted.remove(&instance);
-        let host = self.host(instance);
-        if !host.build.has_front {
-            return;
+    pub(crate) fn ear(&self, now: Instant, id: InstanceId) -> Ear {
+        let Some(process) = self.processes.get(&id).filter(|it| it.has_booted(now)) else { return Ear::None };
+        if process.hung || process.is_stuck(now) {
+            Ear::Deaf
+        } else if self.host(id).mood.traffic_stuck.at(now).is_some() {
+            Ear::Slow
+        } else {
+            Ear::Open
         }
-        let stuck = host.mood.traffic_stuck.at(now).is_some();
-        let drain = u64::try_from(host.config.recovery.drain.as_millis()).unwrap_or(u64::MAX);
-        let hung = self.processes.get(&instance).is_some_and(|it| it.hung);
-        if !stuck && !hung {
-            let half = Item::Say(Event::InFlight { instance, count: 3 });
-            self.plan(now, 0, drain / 4, half);
-            self.plan(now, drain / 4, drain * 5 / 4, Item::Say(Event::InFlight { instance, count: 0 }));
-        }
+    }
+
+    /// A request was too much for it.
+    pub(crate) fn crash(&mut self, now: Instant, id: InstanceId) {
+        self.main_ends(now, id, Exit::Signal(11));
     }
 
     fn of_service(&self, service: usize) -> Vec<InstanceId> {

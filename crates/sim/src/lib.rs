@@ -9,6 +9,7 @@ mod clock;
 mod draw;
 mod facts;
 mod faults;
+mod front;
 mod kernel;
 mod mood;
 mod process;

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::draw::{self, Tempo};
 use crate::facts::{Facts, ServiceFacts, Step};
 use crate::faults::{self, Fault, Strike};
+use crate::front::{self, Front, FrontItem, Verdict};
 use crate::kernel::{Host, Item, Kernel};
 use crate::replay::{Trace, Violation};
 use crate::rng::Rng;
@@ -29,6 +30,7 @@ const QUIET: Duration = Duration::from_secs(3);
 pub(crate) struct World {
     head: Head,
     kernel: Kernel,
+    front: Front,
     clock: Clock,
     facts: Facts,
     tempos: Vec<Tempo>,
@@ -71,10 +73,16 @@ impl World {
         let window = rng.pick(&[Duration::from_secs(20), Duration::from_mins(1), Duration::from_secs(200)]);
         let configs: Vec<_> = services.iter().map(|it| it.config.clone()).collect();
         let strikes = faults::plan(&mut rng, &configs, window);
+        let mut front = Front::new(&mut rng, plant);
+        for (id, service) in services.iter().enumerate().filter(|(id, _)| hosts[*id].build.has_front) {
+            let id = ServiceId(u32::try_from(id).expect("few services"));
+            front.add(Instant::default(), id, service.config.health.hang);
+        }
         let views = (0..count).filter_map(|id| head.view(Instant::default(), ServiceId(id))).collect();
         let mut world = Self {
             head,
             kernel: Kernel::new(hosts, rng),
+            front,
             clock: Clock::default(),
             facts: Facts { services, healed: None, disturbed: None },
             tempos,
@@ -95,6 +103,7 @@ impl World {
         for host in &world.kernel.hosts {
             world.trace.introduce(|| format!("{:?}\n  {:?}", host.config, host.build));
         }
+        world.trace.introduce(|| format!("{:?}", world.front.config()));
         world.plan_the_day(window);
         world
     }
@@ -113,6 +122,16 @@ impl World {
         let last = self.strikes.iter().map(|strike| strike.at).max().unwrap_or_default();
         let heal = last.max(Instant::default() + window) + Duration::from_secs(1);
         self.kernel.agenda.plan(heal, Item::Heal);
+        let strikes: Vec<_> = self.strikes.iter().map(|it| it.at).collect();
+        for id in self.ids() {
+            if !self.kernel.has_front(id) {
+                continue;
+            }
+            let storms = self.front.storms();
+            for at in draw::arrivals(&mut self.kernel.rng, &strikes, window, heal, storms) {
+                self.kernel.agenda.plan(at, Item::Front(FrontItem::Arrive(id)));
+            }
+        }
     }
 
     /// Runs to the end: everything as wanted after the faults have stopped, or the first broken rule.
@@ -126,21 +145,68 @@ impl World {
 
     /// Goes to whatever is next: a deadline of the head, or something of the world's own.
     fn jump(&mut self) -> Result<(), Violation> {
-        let due = self.head.next_deadline().map(|at| self.clock.to_world(at));
+        let due = [self.head.next_deadline(), self.front.next_deadline()].into_iter().flatten().min();
+        let due = due.map(|at| self.clock.to_world(at));
         let due = due.map(|at| at.max(self.frozen_until.unwrap_or(at)));
         let next = self.kernel.agenda.next();
         match (due, next) {
             (Some(due), next) if next.is_none_or(|next| due < next) => {
                 self.clock.world = due;
-                self.deadline()
+                self.due_first()?;
             }
             (_, Some(_)) => {
                 let Some((at, item)) = self.kernel.agenda.take() else { return Ok(()) };
                 self.clock.world = self.clock.world.max(at);
-                self.happen(item)
+                self.happen(item)?;
             }
-            (_, None) => Err(self.violation("world", "nothing will ever happen again".into())),
+            (_, None) => return Err(self.violation("world", "nothing will ever happen again".into())),
         }
+        self.hear_front()
+    }
+
+    /// What the gate has to say to the head.
+    fn hear_front(&mut self) -> Result<(), Violation> {
+        while let Some(event) = self.front.events.pop_front() {
+            self.deliver(event)?;
+        }
+        Ok(())
+    }
+
+    /// What is due is dealt with before anything new.
+    fn due_first(&mut self) -> Result<(), Violation> {
+        let now = self.clock.head();
+        if self.front.next_deadline().is_some_and(|at| at <= now) {
+            self.steps += 1;
+            self.at_front(Front::handle_deadline)?;
+        }
+        if self.head.next_deadline().is_some_and(|at| at <= now) {
+            self.deadline()?;
+        }
+        Ok(())
+    }
+
+    fn at_front(
+        &mut self,
+        step: impl FnOnce(&mut Front, &mut front::Cx<'_>) -> Verdict,
+    ) -> Result<(), Violation> {
+        let (world, now) = (self.clock.world, self.clock.head());
+        let mut cx = front::Cx { world, now, kernel: &mut self.kernel, trace: &mut self.trace };
+        step(&mut self.front, &mut cx).map_err(|broken| Violation {
+            checker: broken.rule,
+            what: broken.what,
+            at: now,
+        })
+    }
+
+    /// Front and guard are one process: they stand still together.
+    fn serve(&mut self, item: FrontItem) -> Result<(), Violation> {
+        if let Some(until) = self.frozen_until {
+            self.kernel.agenda.plan(until, Item::Front(item));
+            return Ok(());
+        }
+        self.due_first()?;
+        self.steps += 1;
+        self.at_front(|front, cx| front.happen(cx, item))
     }
 
     fn happen(&mut self, item: Item) -> Result<(), Violation> {
@@ -148,6 +214,7 @@ impl World {
             Item::Strike(index) => self.strike(self.strikes[index]),
             Item::Heal => self.heal(),
             Item::Thaw => self.thaw(),
+            Item::Front(item) => self.serve(item),
             Item::Say(_)
             | Item::Born(_)
             | Item::Tick(_)
@@ -157,8 +224,7 @@ impl World {
             | Item::SayExited(_)
             | Item::SayEmptied(_)
             | Item::Measure { .. }
-            | Item::Answer { .. }
-            | Item::Traffic(_) => match self.kernel.happen(self.clock.world, item) {
+            | Item::Answer { .. } => match self.kernel.happen(self.clock.world, item) {
                 Some(event) => self.deliver(event),
                 None => Ok(()),
             },
@@ -180,11 +246,15 @@ impl World {
                 let tempo = self.tempos[strike.service];
                 let build = self.kernel.hosts[strike.service].build;
                 let config = draw::reconfig(&mut self.kernel.rng, before, &build, tempo);
+                if self.frozen_until.is_none() && self.kernel.rng.chance(50) {
+                    self.front.reconfigure(&mut self.kernel.rng);
+                }
                 self.deliver(Event::Configured { service, config })
             }
             Fault::ClockStep { by } => {
                 self.clock.step(by);
                 self.facts.disturbed = Some(self.clock.head());
+                self.front.disturb(self.clock.head());
                 Ok(())
             }
             Fault::Freeze { lasts } => {
@@ -192,6 +262,7 @@ impl World {
                 self.frozen_until = Some(until.max(self.frozen_until.unwrap_or(until)));
                 self.kernel.agenda.plan(until, Item::Thaw);
                 self.facts.disturbed = Some(self.clock.head() + lasts);
+                self.front.disturb(self.clock.head() + lasts);
                 Ok(())
             }
             Fault::Leak { .. }
@@ -221,6 +292,7 @@ impl World {
     fn heal(&mut self) -> Result<(), Violation> {
         self.trace.note(self.clock.head(), || "HEAL   all faults stop".into());
         self.kernel.heal(self.clock.world);
+        self.front.heal();
         self.facts.healed = Some(self.clock.head());
         for service in self.ids() {
             if self.kernel.rng.chance(70) && self.facts.services[service.0 as usize].intent == Intent::Down {
@@ -247,12 +319,13 @@ impl World {
             self.backlog.push(event);
             return Ok(());
         }
-        if self.head.next_deadline().is_some_and(|at| at <= self.clock.head()) {
-            self.deadline()?;
-        }
+        self.due_first()?;
         self.facts.take(self.clock.head(), &event);
         if let Event::Configured { service, config } = &event {
             self.kernel.hosts[service.0 as usize].config = config.clone();
+            if self.kernel.has_front(*service) {
+                self.front.add(self.clock.head(), *service, config.health.hang);
+            }
         }
         self.head.handle(self.clock.head(), event.clone());
         self.step(Some(&event))
@@ -293,16 +366,17 @@ impl World {
             return self.die(event, &actions);
         }
         for action in &actions {
-            self.carry_out(action);
+            self.carry_out(action)?;
         }
         Ok(())
     }
 
-    fn carry_out(&mut self, action: &Action) {
+    fn carry_out(&mut self, action: &Action) -> Result<(), Violation> {
         if let Action::Spawn { instance } = action {
             self.facts.services[instance.service.0 as usize].next_number = instance.number + 1;
         }
         self.kernel.carry_out(self.clock.world, action);
+        self.at_front(|front, cx| front.told(cx, action))
     }
 
     /// True once all is as wanted and has stayed so. Not in time is the one rule about what must happen.
@@ -314,6 +388,9 @@ impl World {
         let now = self.clock.head();
         let unsettled = self.ids().find_map(|id| self.unsettled(id).map(|what| (id, what)));
         let Some((id, what)) = unsettled else {
+            if self.is_serving(now.since(healed))? {
+                return Ok(false);
+            }
             let since = *self.settled_since.get_or_insert(now);
             let nothing_to_come = self.kernel.agenda.next().is_none() && self.head.next_deadline().is_none();
             return Ok(nothing_to_come || now.since(since) >= QUIET);
@@ -344,6 +421,17 @@ impl World {
                     .then(|| format!("{ready} of {} are ready", facts.config.replicas))
             }
         }
+    }
+
+    /// Whether requests are still open; not for ever.
+    fn is_serving(&self, after: Duration) -> Result<bool, Violation> {
+        let open = self.front.open();
+        let settles = self.facts.services.iter().map(ServiceFacts::settles_within).max().unwrap_or_default();
+        let bound = settles + self.front.config().hold_wait + front::ANSWER_MAX * 4;
+        if open > 0 && after > bound {
+            return Err(self.violation("liveness", format!("{open} requests are open after {bound:?}")));
+        }
+        Ok(open > 0)
     }
 
     fn violation(&self, checker: &'static str, what: String) -> Violation {

@@ -8,7 +8,7 @@ use crate::tidy::tokens::is_cfg_test;
 use crate::workspace::Package;
 
 /// Every allowed edge: a package and those of ours that it may use. What is not here fails.
-const EDGES: [(&str, &[&str]); 12] = [
+const EDGES: [(&str, &[&str]); 13] = [
     ("plimsoll-core", &[]),
     ("plimsoll-kernel", &[]),
     ("plimsoll-init", &["plimsoll-kernel"]),
@@ -19,6 +19,7 @@ const EDGES: [(&str, &[&str]); 12] = [
     ("plimsoll-watch", &["plimsoll-core"]),
     ("plimsoll-prove", &["plimsoll-core", "plimsoll-kernel"]),
     ("plimsoll-sim", &["plimsoll-core"]),
+    ("plimsoll-fuzz", &["plimsoll", "plimsoll-front", "plimsoll-guard", "plimsoll-kernel"]),
     (
         "plimsoll",
         &[

@@ -224,6 +224,11 @@ impl Backend {
         }
     }
 
+    /// As if no crowd had waited: a mistake, for the simulator's own test.
+    pub(super) fn forget_window(&mut self) {
+        self.window = None;
+    }
+
     /// It refused a connection: nobody is sent there for a moment, and then one request finds out.
     pub(super) fn cool(&mut self, now: Instant) {
         if !self.is_paused(now) {

@@ -4,6 +4,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use core::time::Duration;
 
 use super::{Capacity, Reason};
+use crate::planted::Plant;
 use crate::units::{Bytes, Instant};
 
 /// A request's name, and its place in the order of arrival.
@@ -62,10 +63,16 @@ impl Queue {
     }
 
     /// Takes a place in the line, or says what is full.
-    pub(crate) fn push(&mut self, capacity: &mut Capacity, ticket: Ticket, held: Held) -> Result<(), Reason> {
+    pub(crate) fn push(
+        &mut self,
+        capacity: &mut Capacity,
+        ticket: Ticket,
+        held: Held,
+        plant: Plant,
+    ) -> Result<(), Reason> {
         // A ticket is in the line once; a second entry would be answered twice.
         self.remove(capacity, ticket);
-        capacity.take(held.body)?;
+        capacity.take(held.body, plant)?;
         let deadline = held.deadline(capacity.config.hold_wait);
         self.by_deadline.insert((deadline, ticket));
         self.by_ticket.insert(ticket, (held, deadline));

@@ -21,7 +21,7 @@ pub use hold::Ticket;
 pub use replay::{Plea, Reach, Ruling, Why};
 
 use crate::ids::{InstanceId, ServiceId};
-use crate::planted::Plant;
+use crate::planted::{Plant, Planted};
 use crate::units::{Bytes, Instant};
 use hold::Held;
 use service::Service;
@@ -371,12 +371,16 @@ impl Cx<'_> {
     pub(crate) fn config(&self) -> &GateConfig {
         &self.capacity.config
     }
+
+    pub(crate) fn in_flight_max(&self) -> u32 {
+        if self.plant.has(Planted::InFlightUnbounded) { u32::MAX } else { self.config().in_flight_max }
+    }
 }
 
 impl Capacity {
     /// Takes a place for one more, or says what is full.
-    pub(crate) fn take(&mut self, body: Bytes) -> Result<(), Reason> {
-        if self.held >= self.config.hold_requests {
+    pub(crate) fn take(&mut self, body: Bytes, plant: Plant) -> Result<(), Reason> {
+        if self.held >= self.config.hold_requests && !plant.has(Planted::HoldCountIgnored) {
             return Err(Reason::HoldFull);
         }
         if self.held_bytes + body > self.config.hold_bytes {

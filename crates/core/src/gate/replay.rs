@@ -116,7 +116,9 @@ impl Replays {
             let known = self.is_poison(now, plea.fingerprint);
             let suspect = plea.deaths >= DEATHS || (known && plea.deaths > 0);
             if suspect && !plant.has(Planted::PoisonReplayed) {
-                self.remember(now, plea.fingerprint);
+                if !plant.has(Planted::PoisonForgotten) {
+                    self.remember(now, plea.fingerprint);
+                }
                 return Ruling::GiveUp(Why::Poison);
             }
             if !plea.safe && !plea.repeatable && !plant.has(Planted::ReplayPost) {
@@ -127,7 +129,7 @@ impl Replays {
             return Ruling::GiveUp(if plea.reach == Reach::Sent { Why::MayHaveRun } else { Why::BodyGone });
         }
         if plea.reach == Reach::Sent {
-            if !self.allows(now) {
+            if !self.allows(now) && !plant.has(Planted::ReplaysWithoutBudget) {
                 return Ruling::GiveUp(Why::Budget);
             }
             self.slot(now).replays += 1;

@@ -124,7 +124,7 @@ impl Service {
         }
         self.grow(cx.now);
         if self.queue.is_first(ticket)
-            && let Some(index) = self.pick(cx.now, cx.config().in_flight_max, draw)
+            && let Some(index) = self.pick(cx.now, cx.in_flight_max(), draw)
         {
             self.backends[index].take(cx.now);
             return Answer::Go { instance: self.backends[index].id };
@@ -134,7 +134,7 @@ impl Service {
             self.refused += 1;
             return Answer::Refused(refusal);
         }
-        if let Err(reason) = self.queue.push(cx.capacity, ticket, held) {
+        if let Err(reason) = self.queue.push(cx.capacity, ticket, held, cx.plant) {
             self.refused += 1;
             if !begins {
                 self.episode.refused += 1;
@@ -203,6 +203,9 @@ impl Service {
         }
         let backend = &mut self.backends[index];
         backend.done(cx.now, phase, outcome);
+        if cx.plant.has(Planted::RampForgotten) && outcome == Outcome::Served {
+            backend.forget_window();
+        }
         if !backend.is_open() {
             let count = backend.in_flight;
             cx.act(GateAction::InFlight { instance, count });
@@ -227,6 +230,9 @@ impl Service {
         {
             let what = GateRecord::Ejected { instance: self.backends[index].id, pause };
             cx.act(GateAction::Tell { service: self.id, what });
+            if cx.plant.has(Planted::EjectedGetsMore) {
+                self.backends[index].take_back();
+            }
         }
     }
 
@@ -249,7 +255,7 @@ impl Service {
         let crowd = !self.queue.is_empty();
         for backend in &mut self.backends {
             let instance = backend.id;
-            if backend.stalls(cx.now, self.hang) {
+            if backend.stalls(cx.now, self.hang) && !cx.plant.has(Planted::StallUntold) {
                 cx.actions.push_back(GateAction::Stalled { instance });
             }
             if backend.closes_streams(cx.now, crowd) && !cx.plant.has(Planted::StreamsNeverClosed) {
@@ -258,7 +264,9 @@ impl Service {
         }
         self.release(cx);
         while let Some((ticket, held)) = self.queue.pop_expired(cx.capacity, cx.now) {
-            self.refuse_held(cx, ticket, &held, Reason::HoldTimeout);
+            if !cx.plant.has(Planted::ExpiredUntold) {
+                self.refuse_held(cx, ticket, &held, Reason::HoldTimeout);
+            }
         }
         self.end_episode_when_empty(cx);
     }
@@ -295,7 +303,7 @@ impl Service {
     fn release(&mut self, cx: &mut Cx<'_>) {
         self.grow(cx.now);
         while !self.queue.is_empty() {
-            let Some(index) = self.pick(cx.now, cx.config().in_flight_max, self.turn) else { return };
+            let Some(index) = self.pick(cx.now, cx.in_flight_max(), self.turn) else { return };
             let newest = cx.plant.has(Planted::Overtake);
             let next = if newest { self.queue.pop_newest(cx.capacity) } else { self.queue.pop(cx.capacity) };
             let Some((ticket, held)) = next else { return };

@@ -124,7 +124,7 @@ impl Service {
                 }
             }
             (Handover::Hold, Some(doom)) => {
-                if doom.urgency > Urgency::Gentle || self.has_turn(slot) {
+                if doom.urgency > Urgency::Gentle || self.has_turn(cx, slot) {
                     self.leave(cx, lead, doom.cause);
                 }
             }
@@ -133,7 +133,9 @@ impl Service {
                     self.promote(cx, lead, relief);
                     self.leave(cx, lead, doom.cause);
                 }
-                None if doom.urgency > Urgency::Gentle || self.has_turn(slot) => self.spawn_relief(cx, slot),
+                None if doom.urgency > Urgency::Gentle || self.has_turn(cx, slot) => {
+                    self.spawn_relief(cx, slot);
+                }
                 Some(_) | None => {}
             },
             (Handover::Standby, None) => {
@@ -213,7 +215,10 @@ impl Service {
     }
 
     /// One planned replacement at a time: every other slot must stand before this one may go.
-    fn has_turn(&self, slot: usize) -> bool {
+    fn has_turn(&self, cx: &Cx<'_>, slot: usize) -> bool {
+        if cx.plant.has(Planted::AllAtOnce) {
+            return true;
+        }
         (0..self.slots_wanted()).filter(|other| *other != slot).all(|other| {
             let lead = self.lead_of(other).map(|lead| &self.instances[lead]);
             let stands = lead.is_some_and(|lead| lead.is_ready() && lead.doom.is_none_or(|_| other > slot));

@@ -1,7 +1,6 @@
 //! A request's body as it is taken in: a small one whole, a large one as it comes.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
@@ -9,7 +8,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
 use crate::answer::Answer;
-use crate::body::{RequestBody, Upload};
+use crate::body::{Progress, RequestBody, Upload};
 use crate::line::Line;
 use crate::setup::Setup;
 use crate::trace::Trace;
@@ -18,12 +17,12 @@ use crate::trace::Trace;
 #[derive(Debug)]
 pub(super) struct Intake {
     pub(super) body: RequestBody,
-    /// Set when more came than may come. `None` where nothing comes.
-    pub(super) too_large: Option<Arc<AtomicBool>>,
+    /// How far it has come. `None` where nothing comes.
+    pub(super) progress: Option<Arc<Progress>>,
 }
 
 impl Intake {
-    pub(super) const NOTHING: Self = Self { body: RequestBody::Nothing, too_large: None };
+    pub(super) const NOTHING: Self = Self { body: RequestBody::Nothing, progress: None };
 
     /// A small body is read now: it can be sent again then, and a slow client keeps no instance busy.
     pub(super) async fn take(
@@ -39,13 +38,13 @@ impl Intake {
         }
         trace.request_bytes = told.lower();
         let small = told.exact().is_some_and(|bytes| bytes <= limits.keep_bytes as u64);
-        let grown = Arc::new(AtomicBool::new(false));
-        let upload = Upload::new(incoming, Arc::clone(&line.meter), limits.body_bytes, Arc::clone(&grown));
+        let progress = Arc::<Progress>::default();
+        let upload = Upload::new(incoming, line, limits.body_bytes, Arc::clone(&progress));
         let mut body = RequestBody::Passing(Box::new(upload));
         if small {
             body = RequestBody::Kept(Some(read_whole(&mut body).await?));
         }
-        Ok(Self { body, too_large: Some(grown) })
+        Ok(Self { body, progress: Some(progress) })
     }
 }
 
@@ -53,9 +52,7 @@ async fn read_whole(body: &mut RequestBody) -> Result<Bytes, Answer> {
     let mut whole: Option<Bytes> = None;
     let mut more = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| {
-            Answer::refused(StatusCode::BAD_REQUEST, "bad-body", "The body ended before its length.")
-        })?;
+        let frame = frame.map_err(|_| broken())?;
         let Ok(data) = frame.into_data() else { continue };
         // Most bodies come in one piece, which needs no copy.
         match whole.take() {
@@ -72,4 +69,8 @@ async fn read_whole(body: &mut RequestBody) -> Result<Bytes, Answer> {
 
 pub(super) const fn too_large() -> Answer {
     Answer::refused(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is larger than is taken here.")
+}
+
+pub(super) const fn broken() -> Answer {
+    Answer::refused(StatusCode::BAD_REQUEST, "bad-body", "The body is not framed as it says.")
 }

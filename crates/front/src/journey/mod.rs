@@ -39,7 +39,7 @@ pub(crate) fn answer(local: &Rc<Local>, line: &Rc<Line>, request: Request<Incomi
     match begin(local, line, setup, request, &mut trace) {
         Begun::Travels(passage, incoming) => Box::pin(passage.go(trace, html, incoming)),
         Begun::Answered(response) => {
-            Box::pin(ready(Ok(parting(finished(response, trace, html), local, line))))
+            Box::pin(ready(Ok(parting(finished(response, line, trace, html), local, line))))
         }
     }
 }
@@ -47,11 +47,15 @@ pub(crate) fn answer(local: &Rc<Local>, line: &Rc<Line>, request: Request<Incomi
 /// Puts the two ways to an answer together: a service's, or our own.
 fn finished(
     response: Result<Response<ResponseBody>, Answer>,
+    line: &Line,
     mut trace: Box<Trace>,
     html: bool,
 ) -> Response<ResponseBody> {
     let response = response.unwrap_or_else(|answer| {
         trace.reason = Some(answer.reason);
+        if answer.closes {
+            line.meter.unfinished();
+        }
         answer.response(html)
     });
     trace.status = response.status().as_u16();
@@ -88,11 +92,11 @@ fn begin(
     let Some(destination) = setup.routes.find(host.as_str(), request.uri().path()) else {
         return Begun::Answered(Err(Answer::no_route()));
     };
-    trace.service = Some(destination.service);
-    let upgrade = headers::upgrade(request.headers()).filter(|_| !line.http2);
+    trace.goes_to(destination.service);
+    let upgrade = headers::upgrade(request.headers(), request.version());
     let upgrading = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
-    make_fit(&mut parts, line, local, &host);
+    make_fit(&mut parts, line, local, &host, upgrade.as_ref());
     trace.request_id = parts.headers.get(REQUEST_ID).cloned();
     let passage = Passage::new(local, line, setup, destination, parts, upgrade.zip(upgrading));
     Begun::Travels(Box::new(passage), (!incoming.is_end_stream()).then_some(incoming))
@@ -155,8 +159,8 @@ fn secured(mut response: Response<ResponseBody>, line: &Line, setup: &Setup) -> 
 }
 
 /// The head as the service gets it.
-fn make_fit(parts: &mut Parts, line: &Line, local: &Local, host: &Host) {
-    headers::to_service(&mut parts.headers, &line.client, host, &local.shared.request_numbers);
+fn make_fit(parts: &mut Parts, line: &Line, local: &Local, host: &Host, upgrade: Option<&HeaderValue>) {
+    headers::to_service(&mut parts.headers, &line.client, host, upgrade, &local.shared.request_numbers);
     let authority = parts.uri.authority().is_some();
     if authority || !parts.headers.contains_key(HOST) {
         parts.headers.insert(HOST, host.value().clone());

@@ -3,7 +3,6 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,8 +18,10 @@ use plimsoll_core::{InstanceId, ServiceId};
 use super::intake::{self, Intake};
 use super::{finished, parting, secured};
 use crate::answer::Answer;
-use crate::body::{BoxError, Carried, RequestBody, ResponseBody};
-use crate::config::ReplayPolicy;
+use crate::body::{BoxError, Carried, Progress, RequestBody, ResponseBody};
+use crate::check;
+use crate::config::{Protocol, ReplayPolicy};
+use crate::connection::Counted;
 use crate::headers::{self, IDEMPOTENCY_KEY};
 use crate::line::Line;
 use crate::local::Local;
@@ -52,7 +53,8 @@ pub(super) struct Passage {
     /// It carries an `Idempotency-Key`.
     keyed: bool,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
-    too_large: Option<Arc<AtomicBool>>,
+    /// Of its body; `None` where there is none.
+    progress: Option<Arc<Progress>>,
     /// What of its body can be sent again; `None` where it is passed on as it comes.
     kept: Option<Bytes>,
 }
@@ -89,6 +91,8 @@ enum Attempt {
     Lost,
     TimedOut,
     BadAnswer,
+    /// The client's own body was at fault.
+    BadBody(Answer),
 }
 
 impl Passage {
@@ -110,7 +114,7 @@ impl Passage {
             keyed: parts.headers.contains_key(IDEMPOTENCY_KEY),
             headers: parts.headers,
             upgrade,
-            too_large: None,
+            progress: None,
             kept: None,
         }
     }
@@ -131,7 +135,7 @@ impl Passage {
         };
         let response = match taken {
             Ok(intake) => {
-                self.too_large = intake.too_large;
+                self.progress = intake.progress;
                 self.kept = match &intake.body {
                     RequestBody::Kept(bytes) => bytes.clone(),
                     RequestBody::Nothing => Some(Bytes::new()),
@@ -142,7 +146,7 @@ impl Passage {
             Err(answer) => Err(answer),
         };
         let response = response.map(|response| secured(response, &self.line, &self.setup));
-        Ok(parting(finished(response, trace, html), &self.local, &self.line))
+        Ok(parting(finished(response, &self.line, trace, html), &self.local, &self.line))
     }
 
     async fn travel(
@@ -191,6 +195,10 @@ impl Passage {
                     lease.finish(Outcome::Lost);
                     return Err(Answer::bad_answer());
                 }
+                Attempt::BadBody(answer) => {
+                    lease.finish(Outcome::Left);
+                    return Err(answer);
+                }
             };
             let instance = lease.backend.name.clone();
             lease.finish(outcome);
@@ -218,9 +226,6 @@ impl Passage {
         instance: String,
         trace: &mut Trace,
     ) -> Result<(), Answer> {
-        if self.too_large.as_ref().is_some_and(|it| it.load(Ordering::Relaxed)) {
-            return Err(intake::too_large());
-        }
         let policy = self.destination.replay;
         let plea = Plea {
             reach,
@@ -301,13 +306,21 @@ impl Passage {
                 }
                 return Attempt::Unreachable(body.take().unwrap_or(RequestBody::Nothing));
             }
-            let request = self.request(body.take().unwrap_or(RequestBody::Nothing));
-            let sending = pin!(link.send(request));
+            let body_now = body.take().unwrap_or(RequestBody::Nothing);
+            let request = self.request(body_now, lease.backend.protocol);
+            let mut sending = pin!(link.send(request));
             let patience = self.destination.timeout.unwrap_or(self.setup.limits.answer);
-            let answered = if patience < LONG {
-                Box::pin(tokio::time::timeout(patience, sending)).await.ok()
-            } else {
-                self.local.patience.within(patience, sending).await
+            let answered = loop {
+                let frames = self.frames();
+                let answered = if patience < LONG {
+                    Box::pin(tokio::time::timeout(patience, sending.as_mut())).await.ok()
+                } else {
+                    self.local.patience.within(patience, sending.as_mut()).await
+                };
+                // While its body still goes out, that is no wait for the answer.
+                if answered.is_some() || self.frames() == frames {
+                    break answered;
+                }
             };
             match answered {
                 None => return Attempt::TimedOut,
@@ -321,9 +334,27 @@ impl Passage {
                         stale += 1;
                         body = Some(back);
                     }
-                    None => return why(failed.error()),
+                    None => return self.why(failed.error()),
                 },
             }
+        }
+    }
+
+    /// Changes while its body goes out.
+    fn frames(&self) -> u32 {
+        self.progress.as_ref().map_or(0, |it| it.frames())
+    }
+
+    fn why(&self, error: &hyper::Error) -> Attempt {
+        let progress = self.progress.as_deref();
+        if progress.is_some_and(Progress::is_too_large) {
+            Attempt::BadBody(intake::too_large())
+        } else if progress.is_some_and(Progress::is_broken) {
+            Attempt::BadBody(intake::broken())
+        } else if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+            Attempt::BadAnswer
+        } else {
+            Attempt::Lost
         }
     }
 
@@ -333,12 +364,16 @@ impl Passage {
     }
 
     /// Only what may go a second time is copied.
-    fn request(&mut self, body: RequestBody) -> Request<RequestBody> {
+    fn request(&mut self, body: RequestBody, protocol: Protocol) -> Request<RequestBody> {
         let mut request = Request::new(body);
         request.method_mut().clone_from(&self.method);
         request.uri_mut().clone_from(&self.uri);
         *request.headers_mut() =
             if self.is_repeatable() { self.headers.clone() } else { std::mem::take(&mut self.headers) };
+        match protocol {
+            Protocol::Http1 => {}
+            Protocol::H2c => headers::to_http2(&mut request),
+        }
         request
     }
 
@@ -359,6 +394,10 @@ impl Passage {
         mut lease: Lease,
     ) -> Result<Response<ResponseBody>, Answer> {
         lease.answered();
+        if !check::is_framed_well(response.headers()) {
+            lease.finish(Outcome::Lost);
+            return Err(Answer::bad_answer());
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(response, lease);
         }
@@ -366,7 +405,9 @@ impl Passage {
         if stream {
             lease.streams();
         }
-        let parked = Parked::new(&self.local.pool, &lease.backend, link, &response);
+        // One that still carries an upload would have the next request wait behind it.
+        let idle = !self.progress.as_deref().is_some_and(Progress::is_uploading);
+        let parked = idle.then(|| Parked::new(&self.local.pool, &lease.backend, link, &response)).flatten();
         headers::to_client(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
         Ok(response.map(|incoming| ResponseBody::carried(Carried::new(incoming, lease, parked, stream))))
@@ -386,7 +427,13 @@ impl Passage {
         let protocol = response.headers().get(http::header::UPGRADE).cloned();
         let service = hyper::upgrade::on(&mut response);
         let websocket = protocol.as_ref().is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        tokio::task::spawn_local(tunnel::run(client, service, lease, websocket));
+        // Its connection is over for HTTP, and still takes a place.
+        let counted = Counted::new(&self.local);
+        let stall = self.setup.limits.write_stall;
+        tokio::task::spawn_local(async move {
+            tunnel::run(client, service, lease, websocket, stall).await;
+            drop(counted);
+        });
         let (mut parts, _) = response.into_parts();
         headers::to_client(&mut parts.headers);
         parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -410,14 +457,6 @@ async fn wait(place: Place, trace: &mut Trace) -> Result<Lease, Answer> {
     match verdict {
         Verdict::Go(lease) => Ok(lease),
         Verdict::Refused(refusal) => Err(Answer::not_sent(refusal)),
-    }
-}
-
-fn why(error: &hyper::Error) -> Attempt {
-    if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
-        Attempt::BadAnswer
-    } else {
-        Attempt::Lost
     }
 }
 

@@ -21,6 +21,16 @@ pub use hierarchy::Hierarchy;
 pub use room::room;
 pub use usage::{MemoryUse, OomCounts};
 
+/// Whatever a kernel file says is read without a panic.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzz(text: &[u8]) {
+    let _ = MemoryUse::from_v2_stat(text).working_set();
+    let _ = MemoryUse::from_v1_stat(text, u64::MAX).working_set();
+    let counts = OomCounts::from_v2(text, text);
+    let _ = counts.since(&OomCounts::from_v2(&text[text.len() / 2..], text));
+    mounts::fuzz(&String::from_utf8_lossy(text));
+}
+
 /// Which kernel interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Version {

@@ -122,6 +122,15 @@ fn octal_byte(digits: &[u8]) -> Option<u8> {
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok()
 }
 
+#[cfg(feature = "fuzz")]
+pub(super) fn fuzz(text: &str) {
+    for line in text.lines() {
+        let read = mount_of(line).is_some_and(|mount| mount.point.as_os_str().len() > line.len());
+        assert!(!read, "a mount point longer than its line");
+        let _ = membership_of(line);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -13,6 +13,8 @@ pub(super) struct Fault {
     pub(super) shows: Shows,
     /// The guard is stopped until the service is dead: what holds then, holds without the guard.
     pub(super) guard_sleeps: bool,
+    /// The instance is handed over, so that not even a request of an unknown outcome is allowed.
+    pub(super) planned: bool,
 }
 
 /// From when on the fault could be detected.
@@ -38,6 +40,7 @@ pub(super) const FAULTS: [Fault; 6] = [
         layer: Layer::KillSwitch,
         shows: Shows::OverMemoryLine,
         guard_sleeps: false,
+        planned: true,
     },
     Fault {
         name: "descriptor leak, 40/s",
@@ -45,6 +48,7 @@ pub(super) const FAULTS: [Fault; 6] = [
         layer: Layer::Descriptors,
         shows: Shows::AtDescriptorLine,
         guard_sleeps: false,
+        planned: true,
     },
     Fault {
         name: "spike, 80 MiB in 0.3 s",
@@ -52,6 +56,7 @@ pub(super) const FAULTS: [Fault; 6] = [
         layer: Layer::KillSwitch,
         shows: Shows::OverMemoryLine,
         guard_sleeps: false,
+        planned: false,
     },
     Fault {
         name: "spike past the wall",
@@ -59,6 +64,7 @@ pub(super) const FAULTS: [Fault; 6] = [
         layer: Layer::HardWall,
         shows: Shows::AtOnce,
         guard_sleeps: true,
+        planned: false,
     },
     Fault {
         name: "crash",
@@ -66,6 +72,7 @@ pub(super) const FAULTS: [Fault; 6] = [
         layer: Layer::Recovery,
         shows: Shows::AtOnce,
         guard_sleeps: false,
+        planned: false,
     },
     Fault {
         name: "hang",
@@ -73,6 +80,7 @@ pub(super) const FAULTS: [Fault; 6] = [
         layer: Layer::Health,
         shows: Shows::AtOnce,
         guard_sleeps: false,
+        planned: false,
     },
 ];
 

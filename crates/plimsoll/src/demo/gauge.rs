@@ -41,8 +41,8 @@ async fn status(connection: &mut Option<Connection>, socket: &Path) -> Result<Op
     };
     let open = connection.insert(open);
     let request = http::request(Method::GET, "/api/v1/status", String::new(), true);
-    let (status, body) = http::exchange(open, request).await?;
-    Ok(if status.is_success() { serde_json::from_slice(&body).ok() } else { None })
+    let (head, body) = http::exchange(open, request).await?;
+    Ok(if head.status.is_success() { serde_json::from_slice(&body).ok() } else { None })
 }
 
 fn put(board: &Board, at: Instant, status: &Value) {

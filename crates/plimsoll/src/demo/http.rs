@@ -7,7 +7,8 @@ use std::path::Path;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
-use hyper::{Method, Request, StatusCode, header};
+use hyper::http::response::Parts;
+use hyper::{Method, Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -48,15 +49,15 @@ where
     Ok(sender)
 }
 
-/// Status and whole body.
+/// Head and whole body.
 pub(super) async fn exchange(
     connection: &mut Connection,
     request: Request<Full<Bytes>>,
-) -> Result<(StatusCode, Bytes), HttpError> {
+) -> Result<(Parts, Bytes), HttpError> {
     let answer = connection.send_request(request).await?;
-    let status = answer.status();
-    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
-    Ok((status, body.collect().await.map_err(HttpError::Answer)?.to_bytes()))
+    let (head, body) = answer.into_parts();
+    let body = Limited::new(body, ANSWER_BYTES_MAX);
+    Ok((head, body.collect().await.map_err(HttpError::Answer)?.to_bytes()))
 }
 
 pub(super) fn request(

@@ -119,7 +119,7 @@ async fn attend(board: &Rc<Board>, stage: &Stage, output: tokio::net::unix::pipe
         // Requests before there was a service would count as failed.
         let far = std::time::Instant::now() + SHOW_MAX;
         let _ = board.until(far, |scene| scene.service.state == "ready").await;
-        traffic::send(Rc::clone(board), stage.address).await;
+        traffic::send(Rc::clone(board), stage.front).await;
     };
     tokio::join!(
         guard::listen(Rc::clone(board), output),

@@ -56,7 +56,8 @@ impl Row {
             "dark_ms": millis(self.traffic.dark),
             "dark_told_ms": self.dark_told.map(millis),
             "requests_sent": self.traffic.sent,
-            "requests_failed": self.traffic.failed,
+            "requests_lost": self.traffic.failed,
+            "requests_unsure": self.traffic.unsure,
             "ok": self.is_well(),
             "problem": self.problem,
         })
@@ -112,7 +113,8 @@ impl Report {
             "took_ms": millis(self.took),
             "faults": self.rows.iter().map(Row::json).collect::<Vec<_>>(),
             "requests_sent": self.total.sent,
-            "requests_failed": self.total.failed,
+            "requests_lost": self.total.failed,
+            "requests_unsure": self.total.unsure,
             "latency_p50_ms": self.latency[0].map(millis),
             "latency_p99_ms": self.latency[1].map(millis),
             "hard_wall_enforced_by": self.wall,
@@ -175,14 +177,17 @@ impl Report {
         );
         note(
             "dark for",
-            "by the traffic: the longest time in which no request was answered (20 ms when all is well). From the \
+            "by the traffic: the longest time in which no request was answered (20 ms when all is well); meanwhile the \
+             front holds them. From the \
              second unplanned end in a row on, the next start waits: 250 ms, then 500 ms, at most 10 s.",
         );
         note(
             "requests",
             &format!(
                 "{PER_SECOND} a second on schedule, half POST, half GET, half on kept connections, none sent twice; from one \
-                 fault to the next. Failed: refused, broken off, or not answered within {} s of its due time.",
+                 fault to the next, through the front. Lost: refused, broken off, or not answered within {} s of its due \
+                 time. Unsure: the service died with it, and the front says 502 \"may have run\" rather than sending a POST \
+                 twice; GETs are sent again.",
                 TIMEOUT.as_secs()
             ),
         );
@@ -196,11 +201,6 @@ impl Report {
                 ),
             );
         }
-        note(
-            "no front yet",
-            "nothing holds requests while the service is replaced, so those in the gap fail. The front, which comes in a \
-             later version, will hold them until the next instance is ready.",
-        );
         note(
             "hard_wall",
             &match self.wall.as_str() {
@@ -226,9 +226,9 @@ impl Report {
 }
 
 /// Of two lines, so that the table fits 80 columns.
-const HEADS: [[&str; 7]; 2] = [
-    ["FAULT", "LAYER THAT", "DETECTED", "DARK", "REQUESTS", "", ""],
-    ["", "ACTED", "IN", "FOR", "SENT", "FAILED", ""],
+const HEADS: [[&str; 8]; 2] = [
+    ["FAULT", "LAYER THAT", "DETECTED", "DARK", "REQUESTS", "", "", ""],
+    ["", "ACTED", "IN", "FOR", "SENT", "LOST", "UNSURE", ""],
 ];
 
 /// Text to the left, numbers to the right; the last column says in words whether it went well.
@@ -242,22 +242,23 @@ fn table(rows: &[Row]) -> String {
             span(row.traffic.dark),
             row.traffic.sent.to_string(),
             row.traffic.failed.to_string(),
+            row.traffic.unsure.to_string(),
             verdict.to_owned(),
         ]
     });
-    let lines: Vec<[String; 7]> =
+    let lines: Vec<[String; 8]> =
         HEADS.map(|head| head.map(str::to_owned)).into_iter().chain(cells).collect();
-    let widths: [usize; 7] =
+    let widths: [usize; 8] =
         std::array::from_fn(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0));
     lines.iter().map(|line| aligned(line, widths) + "\n").collect()
 }
 
-fn aligned(line: &[String; 7], widths: [usize; 7]) -> String {
+fn aligned(line: &[String; 8], widths: [usize; 8]) -> String {
     let cell = |column: usize| {
         let (text, width) = (&line[column], widths[column]);
-        if matches!(column, 0 | 1 | 6) { format!("{text:<width$}") } else { format!("{text:>width$}") }
+        if matches!(column, 0 | 1 | 7) { format!("{text:<width$}") } else { format!("{text:>width$}") }
     };
-    let cells: [String; 7] = std::array::from_fn(cell);
+    let cells: [String; 8] = std::array::from_fn(cell);
     cells.join("  ").trim_end().to_owned()
 }
 
@@ -298,13 +299,13 @@ mod tests {
     use super::*;
 
     fn row(fault: &'static str, problem: Option<&str>) -> Row {
-        let (sent, failed, dark) = (152, 4, Duration::from_millis(180));
+        let (sent, failed, unsure, dark) = (152, 0, 4, Duration::from_millis(180));
         Row {
             fault,
             expected: Layer::KillSwitch,
             acted: vec!["kill_switch".to_owned()],
             detected: Some(Duration::from_millis(31)),
-            traffic: Window { sent, failed, dark },
+            traffic: Window { sent, failed, unsure, dark },
             dark_told: None,
             problem: problem.map(str::to_owned),
         }
@@ -323,9 +324,9 @@ mod tests {
         assert_eq!(
             text,
             "FAULT                LAYER THAT   DETECTED    DARK  REQUESTS\n\
-             \x20                    ACTED              IN     FOR      SENT  FAILED\n\
-             heap leak, 30 MiB/s  kill_switch     31 ms  180 ms       152       4  ok\n\
-             crash                kill_switch     31 ms  180 ms       152       4  NOT OK\n"
+             \x20                    ACTED              IN     FOR      SENT  LOST  UNSURE\n\
+             heap leak, 30 MiB/s  kill_switch     31 ms  180 ms       152     0       4  ok\n\
+             crash                kill_switch     31 ms  180 ms       152     0       4  NOT OK\n"
         );
     }
 

@@ -14,6 +14,7 @@ use super::nap::Nap;
 use super::report::{Row, span};
 use super::stage::Stage;
 use super::switch;
+use super::tally::Window;
 
 /// For guard and service to come up, also on a busy host.
 const READY_MAX: Duration = Duration::from_secs(20);
@@ -141,6 +142,8 @@ fn judge(
     let first = incidents.first();
     let found = incidents.iter().find_map(|incident| found_by(incident, expected));
     let detected = found.map(|at| at.saturating_duration_since(scene.onset(fault.shows, injected, at)));
+    // Window 0 is before the first fault.
+    let traffic = scene.tally.window(number + 1);
     let problem = match (incidents, found) {
         ([], _) => Some("no incident was opened".to_owned()),
         ([_, _, ..], _) => Some(format!("{} incidents were opened instead of one", incidents.len())),
@@ -149,6 +152,10 @@ fn judge(
             Some(format!("the incident was still open after {}", span(FAULT_MAX)))
         }
         _ if scene.tally.streak() < STREAK => Some("the service does not answer again".to_owned()),
+        _ if traffic.failed > 0 => Some(format!("{} requests were lost", traffic.failed)),
+        _ if fault.planned && traffic.unsure > 0 => {
+            Some(format!("{} requests were in flight when it was stopped", traffic.unsure))
+        }
         _ => None,
     };
     Row {
@@ -156,8 +163,7 @@ fn judge(
         expected,
         acted: incidents.iter().flat_map(|incident| &incident.layers).map(|(name, _)| name.clone()).collect(),
         detected,
-        // Window 0 is before the first fault.
-        traffic: scene.tally.window(number + 1),
+        traffic,
         dark_told: first.and_then(|incident| incident.dark),
         problem,
     }
@@ -171,8 +177,9 @@ fn tell(scene: &mut Scene, row: &Row) {
     };
     let detected = row.detected.map_or(String::new(), |after| format!(", detected in {}", span(after)));
     let dark = span(traffic.dark);
-    let (failed, sent) = (traffic.failed, traffic.sent);
-    scene.note(tone, format!("{what}{detected}, dark for {dark}, {failed} of {sent} failed"));
+    let Window { sent, failed, unsure, .. } = traffic;
+    let unsure = if unsure > 0 { format!(", {unsure} of unknown outcome") } else { String::new() };
+    scene.note(tone, format!("{what}{detected}, dark for {dark}, {failed} of {sent} lost{unsure}"));
 }
 
 /// After a fault that went wrong: a new instance, so that the next fault is judged by itself.
@@ -202,7 +209,7 @@ async fn order(stage: &Stage, target: &'static str) -> Result<(), String> {
         http::exchange(&mut guard, http::request(Method::POST, target, String::new(), false)).await
     };
     match timeout(ORDER_MAX, answer).await {
-        Ok(Ok((status, _))) if status.is_success() => Ok(()),
+        Ok(Ok((head, _))) if head.status.is_success() => Ok(()),
         Ok(Ok((_, body))) => Err(format!("the guard refused {target}: {}", String::from_utf8_lossy(&body))),
         Ok(Err(error)) => Err(format!("the guard did not take {target}: {error}")),
         Err(_) => Err(format!("the guard did not answer {target} within {} s", ORDER_MAX.as_secs())),

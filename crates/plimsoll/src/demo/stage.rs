@@ -25,7 +25,10 @@ const PORT_TRIES: u16 = 200;
 pub(super) struct Stage {
     folder: TempDir,
     pub(super) program: PathBuf,
+    /// The service itself: where its switches are.
     pub(super) address: SocketAddr,
+    /// Where its users ask.
+    pub(super) front: SocketAddr,
 }
 
 impl Stage {
@@ -33,8 +36,9 @@ impl Stage {
         let program = std::env::current_exe().map_err(DemoError::Program)?;
         let folder =
             tempfile::Builder::new().prefix("plimsoll-demo-").tempdir().map_err(DemoError::Folder)?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().map_err(DemoError::Port)?));
-        let stage = Self { folder, program, address };
+        let [address, front] =
+            free_ports().map_err(DemoError::Port)?.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let stage = Self { folder, program, address, front };
         fs::write(stage.config(), stage.config_text()?).map_err(DemoError::Folder)?;
         Ok(stage)
     }
@@ -63,7 +67,7 @@ impl Stage {
     fn config_text(&self) -> Result<String, DemoError> {
         let database = self.folder().join("reports.db");
         let (program, database) = (quoted(&self.program)?, quoted(&database)?);
-        let (address, port) = (self.address, self.address.port());
+        let (address, port, front) = (self.address, self.address.port(), self.front);
         Ok(format!(
             r#"# What `plimsoll demo` guards.
 [service.{SERVICE}]
@@ -89,6 +93,9 @@ interval = "1s"
 timeout = "1s"
 retries = 2
 start_period = "10s"
+
+[front]
+http = "{front}"
 "#
         ))
     }
@@ -100,23 +107,23 @@ fn quoted(path: &Path) -> Result<String, DemoError> {
     Ok(toml::Value::from(text).to_string())
 }
 
-/// A free port that the kernel does not hand to outgoing connections. From its range, a client that connects while
+/// Free ports that the kernel does not hand to outgoing connections. From its range, a client that connects while
 /// the service is down could be given that very port, talk to itself and keep the service from coming back.
-fn free_port() -> io::Result<u16> {
+fn free_ports() -> io::Result<[u16; 2]> {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
     let end = range.split_whitespace().next().and_then(|low| low.parse().ok()).unwrap_or(32_768_u16);
     let width = end.saturating_sub(PORT_MIN);
-    if width == 0 {
-        return try_port(0);
-    }
     // Two demos at a time begin at different places.
-    let first = u16::try_from(std::process::id() % u32::from(width)).unwrap_or(0);
-    let ports = (0..PORT_TRIES.min(width)).map(|step| PORT_MIN + (first + step) % width);
-    ports.map(try_port).find(Result::is_ok).unwrap_or_else(|| try_port(0))
+    let first = u16::try_from(std::process::id() % u32::from(width.max(1))).unwrap_or(0);
+    let mut ports = (0..PORT_TRIES.min(width)).map(|step| PORT_MIN + (first + step) % width);
+    // Kept until both are known, so that they are two.
+    let one = ports.by_ref().find_map(|port| listen(port).ok()).map_or_else(|| listen(0), Ok)?;
+    let other = ports.find_map(|port| listen(port).ok()).map_or_else(|| listen(0), Ok)?;
+    Ok([one.local_addr()?.port(), other.local_addr()?.port()])
 }
 
-fn try_port(port: u16) -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?.local_addr()?.port())
+fn listen(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))
 }
 
 #[cfg(test)]

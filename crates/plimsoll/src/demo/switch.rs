@@ -20,9 +20,9 @@ pub(super) async fn press(stage: &Stage, fault: &Fault) -> Result<(), String> {
         http::exchange(&mut connection, request).await
     };
     match timeout(ANSWER_MAX, answer).await {
-        Ok(Ok((status, _))) if status.is_success() => Ok(()),
-        Ok(Ok((status, body))) => {
-            Err(format!("the sample service says {status}: {}", String::from_utf8_lossy(&body)))
+        Ok(Ok((head, _))) if head.status.is_success() => Ok(()),
+        Ok(Ok((head, body))) => {
+            Err(format!("the sample service says {}: {}", head.status, String::from_utf8_lossy(&body)))
         }
         Ok(Err(HttpError::Connect(error))) => Err(format!("the sample service is not there: {error}")),
         // The fault may well have taken its own answer along.

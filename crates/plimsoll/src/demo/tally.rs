@@ -13,6 +13,8 @@ const BUCKETS_MAX: usize = 512;
 pub(super) struct Window {
     pub(super) sent: u64,
     pub(super) failed: u64,
+    /// Of an unknown outcome, and said to be.
+    pub(super) unsure: u64,
     /// Longest time without an answered request.
     pub(super) dark: Duration,
 }
@@ -80,6 +82,13 @@ impl Tally {
         self.bucket(now, |bucket| bucket.failed += 1);
     }
 
+    /// An honest word, and no answer.
+    pub(super) fn unsure(&mut self, ticket: Ticket, now: Instant) {
+        self.windows[ticket.0].unsure += 1;
+        self.streak = 0;
+        self.bucket(now, |bucket| bucket.failed += 1);
+    }
+
     /// Counts the silence that lasts until now to the present window.
     pub(super) fn note_silence(&mut self, now: Instant) {
         let Some(last_answer) = self.last_answer else { return };
@@ -107,6 +116,7 @@ impl Tally {
         self.windows.iter().fold(Window::default(), |sum, window| Window {
             sent: sum.sent + window.sent,
             failed: sum.failed + window.failed,
+            unsure: sum.unsure + window.unsure,
             dark: sum.dark.max(window.dark),
         })
     }

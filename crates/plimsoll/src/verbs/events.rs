@@ -11,7 +11,11 @@ use super::reach::{self, ReachError};
 use crate::cli::{Events, Exit, Global, Since};
 
 pub fn run(args: &Events, global: &Global, out: &mut dyn Write) -> Result<Exit, ReachError> {
-    for event in past(args, global)? {
+    let past = past(args, global)?;
+    if past.is_empty() {
+        reach::check_name(global, args.service.as_deref())?;
+    }
+    for event in past {
         print(args.json, &event, out)?;
     }
     if args.follow {

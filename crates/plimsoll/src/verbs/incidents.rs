@@ -22,6 +22,9 @@ pub fn run(args: &Incidents, global: &Global, out: &mut dyn Write) -> Result<Exi
 
 fn list(args: &IncidentsList, global: &Global, out: &mut dyn Write) -> Result<Exit, ReachError> {
     let mut incidents = incidents(args, global)?;
+    if incidents.is_empty() {
+        reach::check_name(global, args.service.as_deref())?;
+    }
     incidents.reverse();
     if args.json {
         serde_json::to_writer(&mut *out, &incidents).map_err(std::io::Error::from)?;

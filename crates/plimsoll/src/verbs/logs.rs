@@ -21,6 +21,11 @@ pub fn run(args: &Logs, global: &Global, out: &mut dyn Write) -> Result<Exit, Re
     let since = args.since.map(moment);
     let last = args.lines.or(since.is_none().then_some(LINES_DEFAULT));
     if args.follow {
+        if let Err(error) = logs::read(&folder, &args.service, None, Some(0))
+            && error.kind() == io::ErrorKind::NotFound
+        {
+            reach::check_name(global, Some(&args.service))?;
+        }
         let mut lines = logs::follow(&folder, &args.service, since, last)?;
         loop {
             if let Some(line) = lines.next_within(WAIT)? {

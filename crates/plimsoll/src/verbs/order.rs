@@ -97,10 +97,6 @@ async fn carry_out(client: &Client, order: Order, service: &str) -> Result<Servi
 
 async fn find(client: &Client, service: &str) -> Result<ServiceStatus, ReachError> {
     let status: Status = client.get("/api/v1/status").await?;
-    let known: Vec<String> = status.services.iter().map(|it| it.name.clone()).collect();
-    status.services.into_iter().find(|it| it.name == service).ok_or_else(|| {
-        ReachError::Client(plimsoll_guard::control::client::ClientError::Refused {
-            message: format!("no service is named {service:?}; there is {}", known.join(", ")),
-        })
-    })
+    let unknown = reach::unknown(&status, service);
+    status.services.into_iter().find(|it| it.name == service).ok_or(unknown)
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use plimsoll_guard::control::client::{Client, ClientError};
 
 use plimsoll_guard::ledger::{self, LedgerError, Reader};
+use plimsoll_guard::records::Status;
 
 use crate::cli::{Exit, Global};
 use crate::config::{Config, file_or_default};
@@ -57,6 +58,27 @@ pub(super) fn client(global: &Global) -> Client {
 /// The ledger's file itself, for when no guard answers.
 pub(super) fn ledger(global: &Global) -> Result<Reader, ReachError> {
     Ok(ledger::read_only(&places(global).0.join(ledger::FILE_NAME))?)
+}
+
+/// For when nothing was found of a service: an error where the guard has none of that name. Nothing is also what a slip
+/// of the pen finds, and reads like good news.
+pub(super) fn check_name(global: &Global, service: Option<&str>) -> Result<(), ReachError> {
+    let Some(service) = service else { return Ok(()) };
+    let client = client(global);
+    let asked = wait(async { Ok(client.get::<Status>("/api/v1/status").await?) });
+    match asked {
+        Ok(status) if status.services.iter().any(|it| it.name == service) => Ok(()),
+        Ok(status) => Err(unknown(&status, service)),
+        // Nobody to ask: then nothing is all that can be said.
+        Err(ReachError::Client(ClientError::Unreachable { .. })) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn unknown(status: &Status, service: &str) -> ReachError {
+    let known: Vec<&str> = status.services.iter().map(|it| it.name.as_str()).collect();
+    let message = format!("no service is named {service:?}; there is {}", known.join(", "));
+    ReachError::Client(ClientError::Refused { message })
 }
 
 /// Runs a conversation to its end.

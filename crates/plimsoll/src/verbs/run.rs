@@ -22,8 +22,10 @@ use crate::cli::{Exit, Global, LogStyle, Run};
 use crate::config::{self, Config, ConfigErrors, Host, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
 
-/// Lines that wait for a slow terminal; past that they are counted.
-const LINES_WAITING: usize = 1024;
+/// Lines that wait for a slow terminal; past that they are counted. A thousand services that start at once say so much.
+const LINES_WAITING: usize = 4096;
+/// Printed at once, where so much is waiting.
+const PRINT_BYTES: usize = 64 * 1024;
 const STACK_BYTES: usize = 128 * 1024;
 const PRINT_REST: Duration = Duration::from_secs(1);
 
@@ -248,8 +250,13 @@ impl Printer {
         let print = move || {
             let _printing = printing;
             let mut out = io::stdout();
-            for line in lines {
-                let _ = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+            while let Ok(mut text) = lines.recv() {
+                while text.len() < PRINT_BYTES
+                    && let Ok(line) = lines.try_recv()
+                {
+                    text.push_str(&line);
+                }
+                let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             }
         };
         // Without a thread the queue is closed and every line counts as missed; the ledger has them all.

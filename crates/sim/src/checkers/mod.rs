@@ -12,6 +12,7 @@ mod memory;
 mod slots;
 mod stages;
 mod traffic;
+mod turns;
 
 use plimsoll_core::{Action, InstanceId};
 
@@ -41,6 +42,7 @@ pub(crate) fn all() -> Vec<Box<dyn Checker>> {
         Box::<intent::Intents>::default(),
         Box::<traffic::Traffic>::default(),
         Box::<handover::Handovers>::default(),
+        Box::<turns::Turns>::default(),
         Box::<memory::Memory>::default(),
         Box::<budget::Budget>::default(),
         Box::<backoff::Backoff>::default(),

@@ -6,6 +6,7 @@ use plimsoll_core::{
 
 use super::World;
 use crate::checkers::BEYOND_DEATH;
+use crate::front::Front;
 use crate::replay::Violation;
 
 /// When the guard is killed.
@@ -57,7 +58,7 @@ impl World {
         let most = if left == Left::Before { 0 } else { actions.len() as u64 };
         let done = usize::try_from(self.kernel.rng.between(0, most)).unwrap_or(0);
         for action in &actions[..done] {
-            self.carry_out(action);
+            self.carry_out(action)?;
         }
         self.trace.note(self.clock.head(), || format!("DEATH  of the guard, {left:?}, {done} done"));
         self.checkers.retain(|it| BEYOND_DEATH.contains(&it.name()));
@@ -71,7 +72,19 @@ impl World {
         }
         self.facts.disturbed = Some(self.clock.head());
         self.kernel.guard_died();
+        self.front_died();
         self.succeed(left)
+    }
+
+    /// The front is the same process: what it held and what it had sent are gone with their connections.
+    fn front_died(&mut self) {
+        let now = self.clock.head();
+        self.front = Front::new(&mut self.kernel.rng, self.plant);
+        for id in self.ids() {
+            if self.kernel.has_front(id) {
+                self.front.add(now, id, self.facts.services[id.0 as usize].config.health.hang);
+            }
+        }
     }
 
     fn succeed(&mut self, left: Left) -> Result<(), Violation> {

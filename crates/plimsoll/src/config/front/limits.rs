@@ -22,7 +22,7 @@ pub(super) fn read(section: &Section<'_>) -> (Limits, Option<u32>) {
     set(&mut limits.streams, section.small("streams", 1..=10_000));
     let headers = section.small("headers", 10..=1_000).and_then(|it| usize::try_from(it).ok());
     set(&mut limits.headers, headers);
-    let spans: [(&'static str, &str, &mut Duration); 7] = [
+    let spans: [(&'static str, &str, &mut Duration); 8] = [
         ("idle", "60s", &mut limits.idle),
         ("head_wait", "10s", &mut limits.head_wait),
         ("handshake", "10s", &mut limits.handshake),
@@ -30,6 +30,7 @@ pub(super) fn read(section: &Section<'_>) -> (Limits, Option<u32>) {
         ("write_stall", "30s", &mut limits.write_stall),
         ("connect", "2s", &mut limits.connect),
         ("answer", "60s", &mut limits.answer),
+        ("body_rate_after", "10s", &mut limits.body_rate_after),
     ];
     for (key, example, limit) in spans {
         set(limit, section.positive_duration(key, example).map(Spanned::into_inner));

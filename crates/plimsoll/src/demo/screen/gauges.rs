@@ -96,7 +96,7 @@ pub(super) fn traffic(frame: &mut Frame<'_>, area: Rect, scene: &Scene, palette:
     frame.render_widget(rate_line(scene, palette), rates);
     answered_and_failed(frame, bars, scene, palette);
     let all = scene.tally.total();
-    let text = format!("in all     {} sent, {} failed", all.sent, all.failed);
+    let text = format!("in all     {} sent, {} lost, {} unsure", all.sent, all.failed, all.unsure);
     frame.render_widget(Paragraph::new(text).style(palette.faint()), total);
     frame.render_widget(descriptor_gauge(scene, palette), descriptors);
 }

@@ -17,8 +17,28 @@ pub(super) fn configuration(findings: &Findings) -> String {
     for process in &findings.processes {
         service(&mut text, process, findings);
     }
+    front(&mut text, findings);
     vault(&mut text, findings);
     text
+}
+
+/// Without it the file would keep the program up and its users would still see every replacement.
+fn front(text: &mut String, findings: &Findings) {
+    let mut listening = findings.processes.iter().filter(|process| process.listens);
+    let Some(first) = listening.next() else { return };
+    line(text, "\n[front]");
+    let http = format!("http = \"127.0.0.1:{}\"", findings.port.unwrap_or(8080));
+    entry(text, &http, "users, or the proxy before it, ask here; held while an instance is replaced");
+    entry(text, "# hold_wait = \"30s\"", "at most; then 503 with Retry-After");
+    if findings.processes.len() > 1 {
+        line(text, "\n[[front.route]]");
+        entry(text, &format!("service = {}", quoted(&first.name)), "what no other route names");
+    }
+    for other in listening {
+        line(text, "\n# [[front.route]]");
+        entry(text, "# path = \"/api\"", "or host = \"api.example.org\"");
+        line(text, &format!("# service = {}", quoted(&other.name)));
+    }
 }
 
 fn service(text: &mut String, process: &Process, findings: &Findings) {
