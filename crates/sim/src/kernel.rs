@@ -181,7 +181,6 @@ impl Kernel {
 
     /// The guard is gone, with all that it had under way and all that was on its way to it.
     pub(crate) fn guard_died(&mut self) {
-        self.admitted.clear();
         self.agenda.retain(|item| match item {
             Item::Say(event) => matches!(event, Event::Ordered { .. } | Event::Configured { .. }),
             Item::SayExited(_) | Item::SayEmptied(_) | Item::Measure { .. } | Item::Answer { .. } => false,
