@@ -75,10 +75,13 @@ pub(crate) fn decide(saved: Option<&SavedService>, found: &[Found], slots: usize
         Fate::Gone(_) | Fate::Forget => false,
     };
     for it in others {
-        let free = (0..slots).find(|slot| !fates.iter().any(|(_, fate)| holds(fate, *slot)));
+        let taken = |slot: usize| fates.iter().filter(|(_, fate)| holds(fate, slot)).count();
+        let free = (0..slots).find(|slot| taken(*slot) == 0);
+        // Spread out, so that no slot is thought to have room for more.
+        let emptiest = (0..slots).min_by_key(|slot| taken(*slot)).unwrap_or(0);
         let fate = match (it.remains, free) {
             (Remains::Main, Some(slot)) => Fate::Begin { slot: slot_number(slot) },
-            (Remains::Main | Remains::Others, _) => Fate::Kill { slot: slot_number(free.unwrap_or(0)) },
+            (Remains::Main | Remains::Others, _) => Fate::Kill { slot: slot_number(emptiest) },
             (Remains::Nothing, _) => Fate::Forget,
         };
         fates.push((it.number, fate));
