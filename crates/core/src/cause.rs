@@ -89,6 +89,25 @@ impl Cause {
         }
     }
 
+    /// The same word as [`Cause::name`] gives it, of a cause that was told earlier.
+    pub(crate) fn known_name(name: &str) -> Option<&'static str> {
+        let exit = Exit::Unknown;
+        let memory = Self::Memory { axis: Axis::Level, working_set: Bytes::ZERO, slope: BytesPerSecond(0) };
+        let all = [
+            memory,
+            Self::OutOfMemory { exit },
+            Self::Descriptors { count: 0, limit: 0 },
+            Self::Died { exit },
+            Self::Daemonized,
+            Self::Unhealthy { failures: 0 },
+            Self::Hung,
+            Self::StartTimedOut,
+            Self::SpawnFailed,
+            Self::Ordered,
+        ];
+        all.into_iter().map(Self::name).find(|known| *known == name)
+    }
+
     /// A planned replacement spends the recycle budget; anything else the crash budget.
     pub const fn is_recycle(self) -> bool {
         match self {

@@ -1,16 +1,17 @@
 //! The head: four verbs, and nothing else.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use crate::action::Action;
 use crate::config::ServiceConfig;
 use crate::deadlines::{Deadlines, Due};
 use crate::event::Event;
-use crate::ids::{InstanceId, ServiceId};
+use crate::ids::{IncidentId, InstanceId, ServiceId};
 use crate::planted::Plant;
 use crate::record::{Kind, Record};
-use crate::service::{Cx, Service};
+use crate::saved::{Saved, SavedService};
+use crate::service::{Cx, Found, Service};
 use crate::units::Instant;
 use crate::view::ServiceView;
 
@@ -22,6 +23,8 @@ pub struct Head {
     deadlines: Deadlines,
     actions: VecDeque<Action>,
     next_incident: u64,
+    /// Services that may have something new to save.
+    changed: BTreeSet<ServiceId>,
     plant: Plant,
 }
 
@@ -33,6 +36,7 @@ impl Head {
             deadlines: Deadlines::default(),
             actions: VecDeque::new(),
             next_incident: next_incident.max(1),
+            changed: BTreeSet::new(),
             plant: Plant::default(),
         }
     }
@@ -42,6 +46,7 @@ impl Head {
         let index = u32::try_from(self.services.len()).expect("fewer than four billion services");
         let id = ServiceId(index);
         self.services.push(Service::new(id, config, next_number));
+        self.changed.insert(id);
         id
     }
 
@@ -57,18 +62,30 @@ impl Head {
             }));
             return;
         };
+        let before = cx.actions.len();
+        let told = matches!(event, Event::Sampled { .. } | Event::Probed { .. } | Event::InFlight { .. });
         service.handle(&mut cx, event);
         service.settle(&mut cx);
+        // An answer that leads to nothing changes nothing that has to outlive us.
+        if !told || cx.actions.len() > before {
+            self.changed.insert(id);
+        }
     }
 
     /// Second verb: deal with everything that is due.
     pub fn handle_deadline(&mut self, now: Instant) {
         while let Some(due) = self.deadlines.take_due(now) {
-            let Some((service, mut cx)) = self.at(now, service_due(due)) else { continue };
+            let id = service_due(due);
+            let Some((service, mut cx)) = self.at(now, id) else { continue };
+            let before = cx.actions.len();
             service.due(&mut cx, due);
             // A question changes nothing; there are a thousand of them a second, and each answer settles.
             if !matches!(due, Due::Sample(_)) {
                 service.settle(&mut cx);
+            }
+            let asks = |action: &Action| matches!(action, Action::Sample { .. } | Action::Probe { .. });
+            if !cx.actions.iter().skip(before).all(asks) {
+                self.changed.insert(id);
             }
         }
     }
@@ -81,6 +98,48 @@ impl Head {
     /// Fourth verb: the next thing to do, in the order decided.
     pub fn next_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
+    }
+
+    /// What the next head has to know, should this one end. [`crate::Book`] gives the same with less work.
+    pub fn save(&self) -> Saved {
+        let services = self.services.iter().map(|service| service.save(&self.deadlines)).collect();
+        Saved { next_incident: self.next_incident, services }
+    }
+
+    /// A number for an incident that is not a service's.
+    pub const fn next_incident(&mut self) -> IncidentId {
+        let id = IncidentId(self.next_incident);
+        self.next_incident += 1;
+        id
+    }
+
+    /// Numbers below this were given by an earlier head.
+    pub fn go_on_from_incident(&mut self, next: u64) {
+        self.next_incident = next.max(1);
+    }
+
+    pub(crate) fn take_changed(&mut self) -> BTreeSet<ServiceId> {
+        core::mem::take(&mut self.changed)
+    }
+
+    pub(crate) fn save_service(&self, index: usize) -> Option<SavedService> {
+        self.services.get(index).map(|service| service.save(&self.deadlines))
+    }
+
+    pub(crate) const fn next_incident_number(&self) -> u64 {
+        self.next_incident
+    }
+
+    /// Takes a service over from a head that ended, instead of starting it: `saved` is what that one left, where it can
+    /// be read, and `found` every instance that is still held for it, whatever has become of it. Instances whose main
+    /// process has ended are told of with [`Event::Exited`] as always, right after this.
+    pub fn adopt(&mut self, now: Instant, id: ServiceId, saved: Option<&SavedService>, found: &[Found]) {
+        if let Some((service, mut cx)) = self.at(now, id) {
+            service.adopt(&mut cx, saved, found);
+            service.settle(&mut cx);
+            service.tell_stopped(&mut cx);
+        }
+        self.changed.insert(id);
     }
 
     /// What is to be seen of a service.

@@ -1,10 +1,12 @@
 //! One incident per trouble, however many layers noticed it.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::cause::Cause;
 use crate::ids::IncidentId;
+use crate::saved::SavedIncident;
 use crate::units::Instant;
 
 /// More different causes than this for one incident are not told apart any more.
@@ -22,6 +24,22 @@ pub(crate) struct Incident {
 impl Incident {
     pub(crate) fn open(id: IncidentId, opened: Instant, dark_before: Duration) -> Self {
         Self { id, opened, dark_before, causes: Vec::new() }
+    }
+
+    /// For the next guard.
+    pub(crate) fn saved(&self) -> SavedIncident {
+        let causes = self.causes.iter().map(|(number, name)| (*number, String::from(*name))).collect();
+        SavedIncident { id: self.id.0, opened: self.opened, dark_before: self.dark_before, causes }
+    }
+
+    pub(crate) fn restored(saved: &SavedIncident) -> Self {
+        let known = |(number, name): &(u64, String)| Some((*number, Cause::known_name(name)?));
+        Self {
+            id: IncidentId(saved.id),
+            opened: saved.opened,
+            dark_before: saved.dark_before,
+            causes: saved.causes.iter().filter_map(known).take(CAUSES_MAX).collect(),
+        }
     }
 
     /// True when this instance was not yet accused of this.

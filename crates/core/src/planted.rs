@@ -91,6 +91,12 @@ pub enum Planted {
     StreamsNeverClosed,
     /// A client that leaves is in flight for ever.
     LeftIsNotDone,
+    /// A new guard believes that nothing of the last one's instances is left.
+    AdoptNobody,
+    /// What was being started when a guard ended is taken for never started.
+    AdoptNoStarts,
+    /// An operator's `stop` is forgotten with the guard that heard it.
+    AdoptAsUp,
     /// However many wait, there is room for one more.
     HoldCountIgnored,
     /// Whose time in the line is over is dropped and never answered.
@@ -112,6 +118,9 @@ pub enum Planted {
 }
 
 impl Planted {
+    /// Those that only show where guards end.
+    pub const OF_ADOPTION: [Self; 3] = [Self::AdoptNobody, Self::AdoptNoStarts, Self::AdoptAsUp];
+
     pub const ALL: [Self; 52] = [
         Self::SpawnBeforeGone,
         Self::NoKillAfterGrace,

@@ -26,6 +26,8 @@ use crate::worker::{self, Orders};
 
 /// Connections that wait to be accepted, also while the guard is away for a moment.
 const BACKLOG: i32 = 4096;
+/// How often a front that leaves looks whether all have gone.
+const LINGER_LOOK: Duration = Duration::from_millis(20);
 const STACK_BYTES: usize = 1024 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -81,12 +83,23 @@ pub struct Changed {
 impl Front {
     /// Listens, and answers from then on; what finds no instance is held or refused as its service stands.
     pub fn start(config: &FrontConfig) -> Result<Self, FrontError> {
+        Self::start_on(config, Vec::new())
+    }
+
+    /// The same on sockets that somebody else has bound, such as an earlier process or the service manager. What no
+    /// listener wants of them is closed; what is missing is bound.
+    pub fn start_on(
+        config: &FrontConfig,
+        bound: Vec<(ListenerConfig, TcpListener)>,
+    ) -> Result<Self, FrontError> {
         let keeper = config.certificate.as_ref().map(Keeper::open).transpose()?;
         let (kept, mut chores) = match keeper {
             Some(Keeper { tls, reloader, chores }) => (Some((tls, reloader)), Some(chores)),
             None => (None, None),
         };
-        let listeners = bind_all(&config.listeners, &Orders::default())?;
+        let bound = bound.into_iter().map(|(config, socket)| (config, Arc::new(socket))).collect();
+        let bound = Orders { listeners: bound, ..Orders::default() };
+        let listeners = bind_all(&config.listeners, &bound)?;
         let shared = Arc::new(Shared::new(config.gate, Setup::of(config)));
         shared.configure(config.gate, &config.services);
         for service in &config.services {
@@ -94,7 +107,7 @@ impl Front {
             shared.expected(service.id, None);
         }
         let log = Arc::new(RwLock::new(open_log(config)?));
-        let (orders, following) = watch::channel(Orders { listeners, closing: false });
+        let (orders, following) = watch::channel(Orders { listeners, ..Orders::default() });
         let mut front = Self {
             shared,
             orders,
@@ -162,6 +175,11 @@ impl Front {
         self.orders.send_modify(|orders| orders.listeners = listeners);
         *current = config;
         Ok(changed)
+    }
+
+    /// The sockets, for whoever is to hold them beyond our end.
+    pub fn listeners(&self) -> Vec<(ListenerConfig, Arc<TcpListener>)> {
+        self.orders.borrow().listeners.clone()
     }
 
     /// Where it listens, with the ports that were picked for port 0.
@@ -239,6 +257,20 @@ impl Front {
     /// The certificates that are served, and what is wrong with them.
     pub fn certificates(&self) -> Vec<CertificateReport> {
         self.kept.as_ref().map_or_else(Vec::new, |(tls, _)| tls.certificates.report())
+    }
+
+    /// Another process accepts from now on, on the same sockets. Each connection here ends with its next answer, so that
+    /// no request meets one that is just being closed.
+    pub fn leave(&self) {
+        self.orders.send_modify(|orders| orders.leaving = true);
+    }
+
+    /// Waits, after [`Front::leave`], until no client is connected any more, or for so long. Blocks.
+    pub fn linger(&self, within: Duration) {
+        let until = std::time::Instant::now() + within;
+        while self.counts().connections > 0 && std::time::Instant::now() < until {
+            std::thread::sleep(LINGER_LOOK);
+        }
     }
 
     /// Accepts nothing more; requests under way finish.

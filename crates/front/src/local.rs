@@ -48,6 +48,7 @@ pub(crate) struct Local {
     /// Connections are to end once their requests have.
     pub(crate) closing: Notify,
     closed: Cell<bool>,
+    leaving: Cell<bool>,
 }
 
 impl Local {
@@ -74,6 +75,7 @@ impl Local {
             something: Notify::new(),
             closing: Notify::new(),
             closed: Cell::new(false),
+            leaving: Cell::new(false),
         }
     }
 
@@ -142,6 +144,15 @@ impl Local {
     pub(crate) fn close(&self) {
         self.closed.set(true);
         self.closing.notify_waiters();
+    }
+
+    /// Each connection ends with its next answer.
+    pub(crate) fn leave(&self) {
+        self.leaving.set(true);
+    }
+
+    pub(crate) const fn is_leaving(&self) -> bool {
+        self.leaving.get()
     }
 
     pub(crate) const fn is_closing(&self) -> bool {

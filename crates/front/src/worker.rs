@@ -30,6 +30,8 @@ const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Orders {
     pub(crate) listeners: Vec<(ListenerConfig, Arc<StdListener>)>,
+    /// Another process accepts from now on; what is connected may finish.
+    pub(crate) leaving: bool,
     pub(crate) closing: bool,
 }
 
@@ -77,7 +79,8 @@ async fn follow(local: &Rc<Local>, mut orders: watch::Receiver<Orders>) {
     loop {
         let now = orders.borrow_and_update().clone();
         accepting.retain(|(config, task)| {
-            let wanted = !now.closing && now.listeners.iter().any(|(other, _)| other == config);
+            let wanted =
+                !now.closing && !now.leaving && now.listeners.iter().any(|(other, _)| other == config);
             if !wanted {
                 task.abort();
             }
@@ -88,7 +91,10 @@ async fn follow(local: &Rc<Local>, mut orders: watch::Receiver<Orders>) {
             let _ = tokio::time::timeout(CLOSE_WITHIN, no_connections(local)).await;
             return;
         }
-        for (config, listener) in now.listeners {
+        if now.leaving {
+            local.leave();
+        }
+        for (config, listener) in now.listeners.into_iter().filter(|_| !now.leaving) {
             if accepting.iter().all(|(other, _)| *other != config) {
                 let task = tokio::task::spawn_local(accept(Rc::clone(local), listener, config));
                 accepting.push((config, task));

@@ -42,6 +42,14 @@ impl Endpoint {
         }
     }
 
+    /// From its own words.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Some(Self::Unix(path.into())),
+            None => text.parse().ok().map(Self::Tcp),
+        }
+    }
+
     /// The `Host` of a request to it.
     pub(crate) fn host(&self) -> String {
         match self {

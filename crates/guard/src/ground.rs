@@ -26,7 +26,12 @@ pub struct Ground {
 
 impl Ground {
     pub fn survey(roots: Roots, scope: &str) -> Self {
-        let found = cgroup::discover(&roots, scope);
+        Self::survey_with(roots, scope, &[])
+    }
+
+    /// The same where these processes of ours share our cgroup.
+    pub fn survey_with(roots: Roots, scope: &str, companions: &[i32]) -> Self {
+        let found = cgroup::discover_with(&roots, scope, companions);
         let has_pressure = crate::driver::host_pressure(&roots).is_some();
         Self {
             hierarchy: found.chosen,

@@ -2,20 +2,26 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use plimsoll_init::LinkError;
+use plimsoll_init::protocol::ToInit;
 use plimsoll_kernel::{self as kernel, Lock, Roots, limits};
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
+use crate::beside;
 use crate::control::{ASKS_MAX, ControlError, Server};
+pub use crate::driver::Ended;
 use crate::driver::{Driver, DriverError, Parts, Reloader};
 use crate::ground::Ground;
+use crate::heritage::{Heritage, KEY_CONTROL, KEY_LOCK};
 use crate::ledger::LedgerHandle;
 use crate::logs::{PumpConfig, PumpHandle};
 use crate::records::EventRecord;
+use crate::traffic::Traffic;
 use crate::tree;
 use crate::workload::Settings;
 
@@ -31,6 +37,8 @@ const DESCRIPTORS_PER_INSTANCE: u64 = 9;
 const DESCRIPTORS_OWN: u64 = 192;
 /// What is still unwritten at the end is given this long.
 const LOGS_STOP: Duration = Duration::from_secs(2);
+/// The ledger's numbers are in what was saved, too: a slow disk must not keep the services waiting.
+const TAKE_OVER_WAIT: Duration = Duration::from_millis(200);
 const REMOVE_WITHIN: Duration = Duration::from_millis(500);
 const LEDGER_CLOSE: Duration = Duration::from_secs(3);
 
@@ -48,6 +56,8 @@ pub enum GuardError {
     Driver(#[from] DriverError),
     #[error("runtime: {0}")]
     Runtime(io::Error),
+    #[error(transparent)]
+    Init(#[from] LinkError),
 }
 
 /// What the caller brings along.
@@ -73,6 +83,7 @@ pub struct Guard {
     ledger: LedgerHandle,
     pump: PumpHandle,
     degraded: Vec<String>,
+    heritage: Option<Heritage>,
     // Held for as long as the guard lives.
     _lock: Lock,
 }
@@ -80,26 +91,35 @@ pub struct Guard {
 impl Guard {
     /// Takes the state folder and finds out what the host allows. Nothing is started yet.
     pub fn prepare(settings: Settings) -> Result<Self, GuardError> {
+        Self::prepare_with(settings, None)
+    }
+
+    /// The same as init's guard, with what an earlier one may have left.
+    pub fn prepare_with(settings: Settings, mut heritage: Option<Heritage>) -> Result<Self, GuardError> {
         let state = settings.state_dir.clone();
-        let failed = |verb| {
-            let path = state.clone();
-            move |source| GuardError::StateFolder { path, verb, source }
-        };
-        fs::create_dir_all(&state).map_err(failed("create"))?;
-        let lock = match Lock::take(&state.join("lock")) {
-            Ok(lock) => lock,
-            Err(kernel::Error::File { source, .. }) => return Err(failed("lock")(source)),
-            Err(source) => return Err(GuardError::Locked { path: state, source }),
-        };
-        let ground = Arc::new(Ground::survey(Roots::default(), &scope(&settings)));
+        fs::create_dir_all(&state).map_err(failed(&state, "create"))?;
+        let lock = lock(&state, heritage.as_mut())?;
+        let companions: Vec<i32> = heritage.iter().map(|it| it.welcome().init_pid).collect();
+        let ground = Arc::new(Ground::survey_with(Roots::default(), &scope(&settings), &companions));
         let mut degraded = Vec::new();
-        degraded.extend(become_parent());
+        if heritage.is_none() {
+            degraded.extend(become_parent());
+        }
+        degraded.extend(settings.notes.iter().cloned());
         degraded.extend(short_of_descriptors(&settings));
-        degraded.extend(clean_leftovers(&ground));
-        let ledger = LedgerHandle::open(&state);
+        degraded.extend(clean_leftovers(&ground, &kept_instances(&settings, heritage.as_ref())));
+        let reduced = heritage.as_ref().is_some_and(|it| it.welcome().reduced);
+        let takes_over = heritage.as_ref().is_some_and(|it| it.welcome().life > 1);
+        let ledger = if reduced {
+            LedgerHandle::without_disk(REDUCED)
+        } else if takes_over {
+            LedgerHandle::open_within(&state, TAKE_OVER_WAIT)
+        } else {
+            LedgerHandle::open(&state)
+        };
         let pump = PumpHandle::start(PumpConfig::new(state.join("logs")))
-            .map_err(failed("start keeping logs in"))?;
-        Ok(Self { settings, ground, ledger, pump, degraded, _lock: lock })
+            .map_err(failed(&state, "start keeping logs in"))?;
+        Ok(Self { settings, ground, ledger, pump, degraded, heritage, _lock: lock })
     }
 
     /// What is worse than it should be on this host, in words.
@@ -108,7 +128,7 @@ impl Guard {
     }
 
     /// Guards until told to end. Blocks.
-    pub fn run(self, hooks: Hooks) -> Result<(), GuardError> {
+    pub fn run(self, hooks: Hooks) -> Result<Ended, GuardError> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .max_blocking_threads(BLOCKING_THREADS)
@@ -120,14 +140,26 @@ impl Guard {
         let ended = LocalSet::new().block_on(&runtime, self.serve(hooks));
         // Waits for the removals under way; those that had not begun are made up for.
         drop(runtime);
-        remove_groups(&ground);
+        if matches!(ended, Ok(Ended::Down)) {
+            remove_groups(&ground);
+        }
         ended
     }
 
-    async fn serve(self, hooks: Hooks) -> Result<(), GuardError> {
-        let server = Server::bind(&self.settings.socket).await?;
+    async fn serve(self, hooks: Hooks) -> Result<Ended, GuardError> {
+        let mut heritage = self.heritage;
+        let link = heritage.as_ref().map(|it| it.link().clone());
+        let kept = heritage.as_mut().and_then(|it| it.take(KEY_CONTROL));
+        let mut server = match kept.and_then(|socket| Server::handed_over(socket, &self.settings.socket)) {
+            Some(server) => server,
+            None => Server::bind(&self.settings.socket).await?,
+        };
+        if let Some(link) = &link {
+            server.outlive_us();
+            link.keep(KEY_CONTROL, server.socket())?;
+        }
         let (asker, asks) = mpsc::channel(ASKS_MAX);
-        let driver = Driver::new(Parts {
+        let mut driver = Driver::new(Parts {
             settings: self.settings,
             ground: self.ground,
             ledger: self.ledger.clone(),
@@ -137,15 +169,86 @@ impl Guard {
             traffic: hooks.traffic,
             on_event: hooks.on_event,
             degraded: self.degraded,
+            link: link.clone(),
         })?;
+        if let Some(heritage) = heritage {
+            driver.take_over(heritage);
+        }
+        let path = server.path().to_owned();
         let control = tokio::task::spawn_local(server.serve(asker, self.ledger.clone()));
         (hooks.on_listening)();
-        let ended = driver.run().await;
-        control.abort();
+        let (ended, traffic) = driver.run().await?;
         self.pump.stop(LOGS_STOP);
         self.ledger.close(LEDGER_CLOSE);
-        Ok(ended?)
+        let Some(link) = link else {
+            control.abort();
+            close(traffic.as_deref());
+            return Ok(ended);
+        };
+        match ended {
+            Ended::Down => {
+                control.abort();
+                let _ = fs::remove_file(path);
+                close(traffic.as_deref());
+            }
+            Ended::Replaced => {
+                // No new conversations; those that are open go on meanwhile, above all that of whoever asked for this.
+                control.abort();
+                link.say(&ToInit::Yielded)?;
+                match beside::start(move || close(traffic.as_deref())) {
+                    Ok(closing) => _ = closing.await,
+                    Err(close) => close(),
+                }
+            }
+        }
+        link.say(&ToInit::Bye { code: 0 })?;
+        Ok(ended)
     }
+}
+
+fn close(traffic: Option<&dyn Traffic>) {
+    if let Some(traffic) = traffic {
+        traffic.close();
+    }
+}
+
+/// What `status` says of a guard after four quick ends in a row.
+const REDUCED: &str =
+    "reduced: earlier guards ended too quickly, so this one keeps no ledger, evidence or sweeps";
+
+fn failed(path: &Path, verb: &'static str) -> impl FnOnce(io::Error) -> GuardError + use<> {
+    let path = path.to_owned();
+    move |source| GuardError::StateFolder { path, verb, source }
+}
+
+/// The lock of the state folder: the one that is kept with init, or a fresh one.
+fn lock(state: &Path, heritage: Option<&mut Heritage>) -> Result<Lock, GuardError> {
+    let path = state.join("lock");
+    let Some(heritage) = heritage else { return take_lock(state, &path) };
+    if let Some(file) = heritage.take(KEY_LOCK) {
+        return Ok(Lock::handed_over(file.into(), &path));
+    }
+    let lock = take_lock(state, &path)?;
+    heritage.link().keep(KEY_LOCK, lock.file())?;
+    Ok(lock)
+}
+
+fn take_lock(state: &Path, path: &Path) -> Result<Lock, GuardError> {
+    match Lock::take(path) {
+        Ok(lock) => Ok(lock),
+        Err(kernel::Error::File { source, .. }) => Err(failed(state, "lock")(source)),
+        Err(source) => Err(GuardError::Locked { path: state.to_owned(), source }),
+    }
+}
+
+/// Names of the instances that init holds for us, of services that are still in the configuration.
+fn kept_instances(settings: &Settings, heritage: Option<&Heritage>) -> Vec<String> {
+    let known = |name: &str| {
+        name.rsplit_once('.')
+            .is_some_and(|(service, _)| settings.workloads.iter().any(|it| it.name() == service))
+    };
+    let names = heritage.iter().flat_map(|it| it.instances()).map(|it| it.name.clone());
+    names.filter(|name| known(name)).collect()
 }
 
 /// The same in every life of one guard, and different for guards with different state folders.
@@ -189,9 +292,9 @@ fn remove_groups(ground: &Ground) {
 }
 
 /// What a guard that died left running is nobody's: it is ended before the same service is started a second time.
-fn clean_leftovers(ground: &Ground) -> Vec<String> {
+fn clean_leftovers(ground: &Ground, kept: &[String]) -> Vec<String> {
     let Some(hierarchy) = &ground.hierarchy else {
-        let ended = tree::end_leftovers(&ground.roots, &ground.scope);
+        let ended = tree::end_leftovers(&ground.roots, &ground.scope, kept);
         let told = |count| format!("{count} processes were left running by an earlier guard and were ended");
         return (ended > 0).then(|| told(ended)).into_iter().collect();
     };
@@ -206,5 +309,5 @@ fn clean_leftovers(ground: &Ground) -> Vec<String> {
             Err(error) => Some(format!("{name} was left by an earlier guard and cannot be ended: {error}")),
         }
     };
-    names.iter().filter_map(end).collect()
+    names.iter().filter(|name| !kept.contains(name)).filter_map(end).collect()
 }

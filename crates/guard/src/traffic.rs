@@ -54,7 +54,7 @@ pub struct Said {
 pub type News<'a> = Pin<Box<dyn Future<Output = TrafficNews> + 'a>>;
 
 /// Carries requests. Every call returns at once; the driver waits for [`Traffic::news`] beside all else.
-pub trait Traffic {
+pub trait Traffic: Send {
     /// Whether requests of this service come through here.
     fn carries(&self, service: ServiceId) -> bool;
     /// The instance may have requests.
@@ -75,6 +75,8 @@ pub trait Traffic {
     /// How the front is doing, and one service's requests.
     fn status(&self) -> FrontStatus;
     fn status_of(&self, service: ServiceId) -> Option<TrafficStatus>;
-    /// The guard ends: nothing new is accepted.
+    /// Another guard takes the listeners over: nothing new is accepted, and what is in flight goes on. Returns at once.
+    fn let_go(&self);
+    /// The guard ends: nothing new is accepted. Blocks until what is in flight is finished, or has had its time.
     fn close(&self);
 }

@@ -52,11 +52,18 @@ pub(crate) fn kill_all(roots: &Roots, main: Option<Identity>, name: &str) {
 }
 
 /// Ends what an earlier life of this guard left running, and says how many processes that was.
-pub(crate) fn end_leftovers(roots: &Roots, scope: &str) -> usize {
+/// Instances of these names are spared.
+pub(crate) fn end_leftovers(roots: &Roots, scope: &str, kept: &[String]) -> usize {
+    let spared = |stat: &Stat| {
+        let is =
+            |name: &String| process::environ_has(roots, stat.pid, INSTANCE_VARIABLE, name).unwrap_or(false);
+        kept.iter().any(is)
+    };
     let named = |stat: &Stat| {
         process::environ_has(roots, stat.pid, GUARD_VARIABLE, scope).unwrap_or(false) && !stat.has_ended()
     };
-    let pids: Vec<i32> = everybody(roots).filter(named).map(|stat| stat.pid).collect();
+    let left = everybody(roots).filter(|stat| named(stat) && !spared(stat));
+    let pids: Vec<i32> = left.map(|stat| stat.pid).collect();
     for pid in &pids {
         kill(roots, *pid);
     }

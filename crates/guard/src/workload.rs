@@ -86,6 +86,8 @@ pub struct Settings {
     pub sweeps: Vec<crate::sweep::SweepRule>,
     /// Shown in `status`.
     pub version: String,
+    /// What is not as the configuration has it, in words.
+    pub notes: Vec<String>,
 }
 
 /// How long a guard that was told to end waits for its services beyond their own drain and grace.

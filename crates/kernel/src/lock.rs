@@ -41,6 +41,13 @@ impl Lock {
         Ok(Self { file, path: path.to_owned() })
     }
 
+    /// The lock that another process took and handed over, open: it is held as long as one copy is.
+    pub fn handed_over(file: File, path: &Path) -> Self {
+        let mut file = file;
+        let _ = write_holder(&mut file);
+        Self { file, path: path.to_owned() }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

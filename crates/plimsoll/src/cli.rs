@@ -117,8 +117,12 @@ pub enum Verb {
     Start(OneService),
     /// Read the configuration again; what did not change keeps running
     Reload(Reload),
+    /// Replace the running guard by another version; no service is restarted
+    Upgrade(Upgrade),
     /// Find strays: processes that no service and no container owns
     Sweep(Sweep),
+    /// Write the configuration in the words of another tool
+    Export(Export),
     /// Watch every layer do its work on a sample service (about forty seconds, needs nothing installed)
     Demo(Demo),
     /// Print a completion script for your shell
@@ -166,6 +170,9 @@ pub struct Run {
     /// How each event is printed: a line for people, or a JSON object per line
     #[arg(long, value_enum, default_value_t = LogStyle::Text, value_name = "STYLE")]
     pub log: LogStyle,
+    /// Without init: the guard is its own parent
+    #[arg(long, hide = true)]
+    pub alone: bool,
     /// With a command: the address it listens on
     #[arg(long, value_name = "IP:PORT", requires = "command")]
     pub address: Option<SocketAddr>,
@@ -324,6 +331,20 @@ pub struct Reload {
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "The new version takes over the listening sockets and every instance; the old one finishes its requests \
+                  in flight and leaves. When the new one does not get to guarding in time, the old one carries on."
+)]
+pub struct Upgrade {
+    /// The new version [default: this program itself]
+    #[arg(value_name = "BINARY")]
+    pub binary: Option<PathBuf>,
+    /// Machine-readable
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "Without flags the [[sweep]] tables of the configuration apply. Never touched: plimsoll itself, PID 1, \
                   guarded instances, and anything in a container. Exit 1 when strays were found.\n\n\
                   Example:\n  plimsoll sweep --exe /usr/bin/node --args dist/main --over 300MiB"
@@ -355,6 +376,36 @@ fn parse_exe(text: &str) -> Result<PathBuf, String> {
         return Ok(path.to_owned());
     }
     Err("write the whole path, such as /usr/bin/node; a name alone would match too much".to_owned())
+}
+
+#[derive(Debug, Args)]
+pub struct Export {
+    #[command(subcommand)]
+    pub verb: ExportVerb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ExportVerb {
+    /// A systemd unit: readiness, watchdog, delegated control groups, and a sandbox that the layers work in
+    Systemd(ExportSystemd),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  plimsoll export systemd > /etc/systemd/system/plimsoll.service\n  \
+                        plimsoll export systemd --socket-unit --output /etc/systemd/system")]
+pub struct ExportSystemd {
+    /// The configuration [default: --config, or ./plimsoll.toml]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// For `systemctl --user`
+    #[arg(long)]
+    pub user: bool,
+    /// Also a socket unit: systemd holds the front's sockets, whatever happens to us
+    #[arg(long)]
+    pub socket_unit: bool,
+    /// Write the files into this folder instead of printing them
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

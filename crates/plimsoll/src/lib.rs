@@ -4,6 +4,7 @@ mod carry;
 pub mod cli;
 pub mod config;
 pub mod demo;
+mod fit;
 pub mod sample;
 mod settings;
 pub mod verbs;

@@ -1,15 +1,38 @@
 //! Reads the command line and hands over to the verb.
 
+use std::ffi::OsString;
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::process::{ExitCode, Termination as _};
 
 use clap::Parser as _;
 use plimsoll::cli::{Cli, Exit, Verb};
 use plimsoll::verbs::order::Order;
 use plimsoll::verbs::{self, reach::ReachError};
+use plimsoll_init::init;
 
-fn main() -> Exit {
-    let Cli { global, verb } = Cli::parse();
+fn main() -> ExitCode {
+    let mut words = std::env::args_os().skip(1);
+    // Before anything else is touched: init is to stay small.
+    match words.next() {
+        Some(word) if word == init::INIT_WORD => {
+            return ExitCode::from(init::run(&words.collect::<Vec<_>>()));
+        }
+        Some(word) if word == init::GUARD_WORD => {
+            let words = std::iter::once(OsString::from("plimsoll")).chain(words);
+            as_guard(Cli::parse_from(words)).report()
+        }
+        Some(_) | None => act(Cli::parse()).report(),
+    }
+}
+
+/// The guard that init starts with the words that it was started with.
+fn as_guard(cli: Cli) -> Exit {
+    let Cli { global, verb: Verb::Run(args) } = cli else { return Exit::Usage };
+    told(verbs::run::as_child(&args, &global), verbs::run::RunError::exit)
+}
+
+fn act(Cli { global, verb }: Cli) -> Exit {
     // Not locked: `run` prints from its own callbacks.
     let mut out = io::stdout();
     let order = |order, args, out: &mut dyn Write| reached(verbs::order::run(order, args, &global, out));
@@ -26,7 +49,11 @@ fn main() -> Exit {
         Verb::Stop(args) => order(Order::Stop, args, &mut out),
         Verb::Start(args) => order(Order::Start, args, &mut out),
         Verb::Reload(args) => reached(verbs::reload::run(args, &global, &mut out)),
+        Verb::Upgrade(args) => reached(verbs::upgrade::run(args, &global, &mut out)),
         Verb::Sweep(args) => told(verbs::sweep::run(args, &global, &mut out), verbs::sweep::SweepError::exit),
+        Verb::Export(args) => {
+            told(verbs::export::run(args, &global, &mut out), verbs::export::ExportError::exit)
+        }
         Verb::Demo(args) => told(plimsoll::demo::run(args, &mut out), plimsoll::demo::DemoError::exit),
         Verb::Completions(args) => {
             reached(verbs::completions::run(args, &mut out).map(|()| Exit::Done).map_err(ReachError::Print))

@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use plimsoll_core::layers::soft_limit::{self, SoftLimit};
+use plimsoll_core::units::Bytes;
 use plimsoll_guard::sweep::SweepRule;
 use plimsoll_guard::{Address, LogBounds, ProbeKind, Settings, Workload};
 use plimsoll_kernel::process::Signal;
-use plimsoll_kernel::resolve_user;
+use plimsoll_kernel::{Roots, cgroup, resolve_user};
 
 use crate::cli::Global;
 use crate::config::places::{self, Asked};
 use crate::config::{self, Check, Config, Service, StopSignal, Sweep};
+use crate::fit::fit;
 
 /// Something that the configuration names and this host does not have after all.
 #[derive(Debug, thiserror::Error)]
@@ -33,11 +35,19 @@ pub(crate) fn places(global: &Global, config: Option<&Config>) -> (PathBuf, Path
     (places::state_folder(&asked, environment), places::socket(&asked, environment))
 }
 
+/// The memory that somebody else lets us have, if anybody limits it.
+pub(crate) fn room() -> Option<Bytes> {
+    cgroup::room(&Roots::default()).map(Bytes)
+}
+
 pub(crate) fn settings(config: &Config, global: &Global) -> Result<Settings, SettingsError> {
     let (state_dir, socket) = places(global, Some(config));
+    let mut config = config.clone();
+    let notes = fit(&mut config, room());
     Ok(Settings {
         state_dir,
         socket,
+        notes,
         workloads: config.services.iter().map(workload).collect::<Result<_, _>>()?,
         sweeps: config.sweeps.iter().map(sweep).collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

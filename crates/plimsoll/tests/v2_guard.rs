@@ -28,7 +28,11 @@ fn is_elsewhere() -> bool {
 }
 
 fn start() -> Guard {
-    let mut guard = Folder::new().start(&sample("", &format!("{LIMITS}{PATIENT}")));
+    start_in(Folder::new())
+}
+
+fn start_in(folder: Folder) -> Guard {
+    let mut guard = folder.start(&sample("", &format!("{LIMITS}{PATIENT}")));
     guard.next("ready");
     guard
 }
@@ -85,7 +89,7 @@ fn a_kill_at_the_wall_is_the_kernels_and_is_named_so() {
     if is_elsewhere() {
         return;
     }
-    let mut guard = start();
+    let mut guard = start_in(Folder::alone());
     let instance = guard.lead("reports").id;
     let path = |name| guard.group_file(&instance, name).expect("the instance has a group");
     let (events, members, high) = (path("memory.events"), path("cgroup.events"), path("memory.high"));

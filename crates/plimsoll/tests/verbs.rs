@@ -8,7 +8,7 @@ use std::process::Command;
 
 use common::config::{sample, worker};
 use common::guard::{Folder, Guard};
-use common::{EXE, MIB, assert_exit, plimsoll, plimsoll_command, stderr, stdout, until};
+use common::{EXE, MIB, assert_exit, leftovers, plimsoll, plimsoll_command, stderr, stdout, until};
 use plimsoll_guard::records::{EventRecord, ServiceStatus};
 use rustix::process::Signal;
 
@@ -110,7 +110,9 @@ fn status_in_json_is_the_contracts_record() {
     let guard = ready(&sample("", ""));
     let status: serde_json::Value = serde_json::from_str(&guard.ok(&["status", "--json"])).unwrap();
     let service = &status["services"][0];
-    assert_eq!(status["guard"]["pid"], guard.pid());
+    assert_eq!(status["guard"]["init_pid"], guard.pid());
+    let decides = i32::try_from(status["guard"]["pid"].as_i64().unwrap()).unwrap();
+    assert_eq!(leftovers::parent(decides), Some(guard.pid()));
     assert_eq!(
         (&service["name"], &service["intent"], &service["state"]),
         (&"reports".into(), &"up".into(), &"ready".into())

@@ -26,6 +26,11 @@ impl<T> Agenda<T> {
         self.items.first_key_value().map(|((at, _), _)| *at)
     }
 
+    /// Forgets what is not to happen after all.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
+        self.items.retain(|_, item| keep(item));
+    }
+
     pub(crate) fn take(&mut self) -> Option<(Instant, T)> {
         self.items.pop_first().map(|((at, _), item)| (at, item))
     }

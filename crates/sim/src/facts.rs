@@ -21,6 +21,8 @@ pub(crate) struct ServiceFacts {
     /// The handover was another one earlier in the run, so that instances of both may live.
     pub(crate) mixed_handover: bool,
     pub(crate) most_replicas: u16,
+    /// Of the first instance that was never asked for.
+    pub(crate) next_number: u64,
 }
 
 #[derive(Debug)]
@@ -123,6 +125,7 @@ impl ServiceFacts {
             configured: Instant::default(),
             mixed_handover: false,
             most_replicas,
+            next_number: 1,
         }
     }
 }

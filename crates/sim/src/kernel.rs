@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use plimsoll_core::units::{Bytes, Instant};
 use plimsoll_core::{
-    Action, Event, Exit, InstanceId, Notice, OomDelta, ProbeOutcome, Sample, ServiceConfig, ServiceId,
+    Action, Event, Exit, Found, InstanceId, Notice, OomDelta, ProbeOutcome, Remains, Sample, ServiceConfig,
+    ServiceId,
 };
 
 use crate::clock::Agenda;
@@ -159,6 +160,55 @@ impl Kernel {
             Item::Front(_) | Item::Strike(_) | Item::Heal | Item::Thaw => {}
         }
         None
+    }
+
+    /// What init still holds of a service for the next guard.
+    pub(crate) fn found(&self, service: ServiceId) -> Vec<Found> {
+        let remains = |process: &Process| {
+            if process.main_lives {
+                Remains::Main
+            } else if process.is_alive() {
+                Remains::Others
+            } else {
+                Remains::Nothing
+            }
+        };
+        let held = self.processes.iter().map(|(id, process)| (*id, remains(process)));
+        let unborn = self.unborn.iter().map(|id| (*id, Remains::Main));
+        let all = held.chain(unborn).filter(|(id, _)| id.service == service);
+        all.map(|(id, remains)| Found { number: id.number, remains }).collect()
+    }
+
+    /// The guard is gone, with all that it had under way and all that was on its way to it.
+    pub(crate) fn guard_died(&mut self) {
+        self.agenda.retain(|item| match item {
+            Item::Say(event) => matches!(event, Event::Ordered { .. } | Event::Configured { .. }),
+            Item::SayExited(_) | Item::SayEmptied(_) | Item::Measure { .. } | Item::Answer { .. } => false,
+            // Clients who are yet to come.
+            Item::Front(item) => matches!(item, FrontItem::Arrive(_)),
+            Item::Born(_)
+            | Item::Tick(_)
+            | Item::MainEnds(..)
+            | Item::TreeEnds(_)
+            | Item::OrphansEnd(_)
+            | Item::Strike(_)
+            | Item::Heal
+            | Item::Thaw => true,
+        });
+    }
+
+    /// Something of it is there to be found.
+    pub(crate) fn holds(&self, id: InstanceId) -> bool {
+        self.processes.contains_key(&id) || self.unborn.contains(&id)
+    }
+
+    pub(crate) fn has_main(&self, id: InstanceId) -> bool {
+        self.processes.get(&id).is_some_and(|it| it.main_lives)
+    }
+
+    /// How the main process of an instance ended, once more.
+    pub(crate) fn exit_of(&self, instance: InstanceId) -> Event {
+        self.exited(instance)
     }
 
     /// What of a fault strikes the processes that live now.

@@ -17,4 +17,5 @@ mod replay;
 mod rng;
 mod world;
 
-pub use replay::{Outcome, Violation, replay_line, run, run_traced};
+pub use replay::{Outcome, Violation, replay_line, run, run_traced, run_with_deaths};
+pub use world::Deaths;

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hasher};
 use plimsoll_core::units::Instant;
 use plimsoll_core::{Action, Event, Planted};
 
-use crate::world::World;
+use crate::world::{Deaths, World};
 
 /// So many of the last steps are kept for reading.
 const TRACE_MAX: usize = 60;
@@ -36,12 +36,17 @@ pub struct Outcome {
 
 /// One world from its seed, with a bug planted in its head or none.
 pub fn run(seed: u64, plant: Option<Planted>) -> Outcome {
-    play(seed, plant, Trace::off())
+    play(seed, plant, Deaths::None, Trace::off())
 }
 
 /// The same, kept for reading; slower.
 pub fn run_traced(seed: u64, plant: Option<Planted>) -> Outcome {
-    play(seed, plant, Trace::on())
+    play(seed, plant, Deaths::None, Trace::on())
+}
+
+/// One world in which the guard itself is killed.
+pub fn run_with_deaths(seed: u64, plant: Option<Planted>, deaths: Deaths, traced: bool) -> Outcome {
+    play(seed, plant, deaths, if traced { Trace::on() } else { Trace::off() })
 }
 
 /// What to type to see a failing seed again.
@@ -49,8 +54,9 @@ pub fn replay_line(seed: u64) -> String {
     format!("PLIMSOLL_SEED={seed} cargo test -p plimsoll-sim replay -- --nocapture")
 }
 
-fn play(seed: u64, plant: Option<Planted>, trace: Trace) -> Outcome {
+fn play(seed: u64, plant: Option<Planted>, deaths: Deaths, trace: Trace) -> Outcome {
     let mut world = World::new(seed, plant, trace);
+    world.deaths = deaths;
     let violation = world.run().err();
     let trace = std::mem::take(&mut world.trace);
     Outcome {

@@ -1,6 +1,8 @@
 //! The world of one seed: jumps to what happens next, tells the head, carries out what it wants, and lets the checkers
 //! look at every step.
 
+mod deaths;
+
 use std::time::Duration;
 
 use plimsoll_core::units::Instant;
@@ -17,6 +19,8 @@ use crate::front::{self, Front, FrontItem, Verdict};
 use crate::kernel::{Host, Item, Kernel};
 use crate::replay::{Trace, Violation};
 use crate::rng::Rng;
+
+pub use deaths::Deaths;
 
 /// More steps than this in one run is a run that spins.
 const STEPS_MAX: u64 = 400_000;
@@ -39,6 +43,13 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) steps: u64,
     settled_since: Option<Instant>,
+    pub(crate) deaths: Deaths,
+    /// A new guard is just taking over.
+    adopting: bool,
+    plant: Option<Planted>,
+    /// What the guard saved before it did what it had decided last, and the time before.
+    saved: Vec<u8>,
+    saved_before: Vec<u8>,
 }
 
 impl World {
@@ -83,6 +94,11 @@ impl World {
             trace,
             steps: 0,
             settled_since: None,
+            deaths: Deaths::None,
+            adopting: false,
+            plant,
+            saved: Vec::new(),
+            saved_before: Vec::new(),
         };
         for host in &world.kernel.hosts {
             world.trace.introduce(|| format!("{:?}\n  {:?}", host.config, host.build));
@@ -346,11 +362,21 @@ impl World {
         if let Some(violation) = broken {
             return Err(violation);
         }
+        if self.dies(event) {
+            return self.die(event, &actions);
+        }
         for action in &actions {
-            self.kernel.carry_out(self.clock.world, action);
-            self.at_front(|front, cx| front.told(cx, action))?;
+            self.carry_out(action)?;
         }
         Ok(())
+    }
+
+    fn carry_out(&mut self, action: &Action) -> Result<(), Violation> {
+        if let Action::Spawn { instance } = action {
+            self.facts.services[instance.service.0 as usize].next_number = instance.number + 1;
+        }
+        self.kernel.carry_out(self.clock.world, action);
+        self.at_front(|front, cx| front.told(cx, action))
     }
 
     /// True once all is as wanted and has stayed so. Not in time is the one rule about what must happen.

@@ -23,7 +23,7 @@ enum Source {
     Rustup(&'static [&'static str]),
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need {
         program: "rustfmt",
         is_there: || cargo_knows("fmt"),
@@ -43,6 +43,11 @@ const NEEDS: [Need; 11] = [
         from: Source::Apt("qemu-system-x86"),
     },
     Need { program: "c++", is_there: || shell::has("c++"), from: Source::Apt("g++") },
+    Need {
+        program: "systemd-analyze",
+        is_there: || shell::has("systemd-analyze"),
+        from: Source::Apt("systemd"),
+    },
     Need { program: "node", is_there: || shell::has("node"), from: Source::Apt("nodejs") },
     Need { program: "python3", is_there: || shell::has("python3"), from: Source::Apt("python3") },
     Need { program: "pebble", is_there: || shell::has("pebble"), from: Source::Apt("pebble") },

@@ -10,8 +10,8 @@ use crate::test::suites::{self, Selection, WHOLE};
 use crate::workspace::{MUSL, Workspace};
 use crate::{dist, fuzz, tidy, vm};
 
-/// What the examples and the suites start for real: runtimes, and a certificate authority.
-const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble"];
+/// What the examples and the suites start for real: runtimes, a certificate authority, and systemd's own check of units.
+const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble", "systemd-analyze"];
 
 /// Every step ends: the longest on two slow cores takes a third of this.
 const LIMIT: Duration = Duration::from_mins(20);
@@ -22,7 +22,7 @@ const SEEDS_VARIABLE: &str = "PLIMSOLL_SEEDS";
 
 /// What the VM and the static binary cannot do without.
 const STATIC: &[&str] = &[MUSL, "musl-gcc"];
-const MACHINE: &[&str] = &[MUSL, "musl-gcc", "cpio", "qemu-system-x86_64"];
+const MACHINE: &[&str] = &[MUSL, "musl-gcc", "cpio", "qemu-system-x86_64", "systemd-analyze"];
 
 pub(super) const STEPS: [Step; 11] = [
     Step { quick: true, needs: &["rustfmt"], ..Step::new("format", format) },

@@ -8,7 +8,8 @@ use std::process::{Command, Stdio};
 use crate::error::{Error, Result};
 use crate::shell;
 use crate::vm::Args;
-use crate::vm::suites::Suites;
+use crate::vm::suites::{Executable, Suites};
+use crate::vm::systemd;
 
 const FOLDERS: [&str; 11] =
     ["bin", "dev", "etc", "proc", "root", "run", "suites", "sys", "tmp", "usr/bin", "var/lib"];
@@ -34,6 +35,7 @@ pub(super) fn pack(folder: &Path, busybox: &Path, suites: &Suites, args: &Args) 
     write(&root.join("etc/filter"), args.filter.as_deref().unwrap_or_default())?;
     write(&root.join("etc/keep"), if args.keep { "yes" } else { "" })?;
     write(&root.join("init"), include_str!("init.sh"))?;
+    write(&root.join("suites.sh"), include_str!("suites.sh"))?;
     make_executable(&root.join("init"))?;
     copy(busybox, &root.join("bin/busybox"))?;
     if let Some(plimsoll) = &suites.plimsoll {
@@ -41,7 +43,12 @@ pub(super) fn pack(folder: &Path, busybox: &Path, suites: &Suites, args: &Args) 
         link_where_built(plimsoll, &root)?;
     }
     for suite in &suites.tests {
-        copy_stripped(&suite.path, &root.join("suites").join(&suite.name))?;
+        let folder = if suite.wants_systemd() { "suites-systemd" } else { "suites" };
+        make_folder(&root.join(folder))?;
+        copy_stripped(&suite.path, &root.join(folder).join(&suite.name))?;
+    }
+    if suites.tests.iter().any(Executable::wants_systemd) {
+        systemd::install(&root)?;
     }
     archive(&root, &folder.join("initramfs.cpio"))
 }

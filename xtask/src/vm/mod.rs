@@ -1,7 +1,8 @@
 //! `cargo xtask vm`: the kernel suites under a pure cgroup v2, in a machine of their own.
 //!
 //! Debian's kernel and an initramfs of busybox, the static test binaries and the static `plimsoll`, under plain QEMU
-//! emulation: needs no root, no KVM and no image, and boots in seconds. Nothing is installed on the host; kernel and
+//! emulation: needs no root, no KVM and no image, and boots in seconds. Suites that want systemd get the host's, in the
+//! same machine, once the others are done. Nothing is installed on the host; kernel and
 //! busybox are unpacked below `target/vm`.
 
 mod debian;
@@ -9,6 +10,7 @@ mod initramfs;
 mod machine;
 mod report;
 mod suites;
+mod systemd;
 
 use std::fs;
 

@@ -11,8 +11,9 @@ use crate::workspace::{MUSL, Workspace};
 /// Packages whose suites may need a kernel of their own.
 const PACKAGES: [&str; 3] = ["plimsoll-kernel", "plimsoll-guard", "plimsoll"];
 
-/// Test files whose names begin so need cgroup v2.
-const PREFIXES: [&str; 2] = ["cgroup_v2", "v2_"];
+/// Test files whose names begin so need cgroup v2, those of the last kind systemd as PID 1 as well.
+const PREFIXES: [&str; 3] = ["cgroup_v2", "v2_", SYSTEMD];
+const SYSTEMD: &str = "systemd_pid1";
 
 const BINARY: &str = "plimsoll";
 const WITHOUT_BINARY: &str = "plimsoll-kernel.";
@@ -29,6 +30,12 @@ pub(super) struct Executable {
     /// `plimsoll-kernel.cgroup_v2`: two packages may have files of one name.
     pub(super) name: String,
     pub(super) path: PathBuf,
+}
+
+impl Executable {
+    pub(super) fn wants_systemd(&self) -> bool {
+        self.name.split('.').any(|part| part.starts_with(SYSTEMD))
+    }
 }
 
 impl Suites {
@@ -121,6 +128,10 @@ mod tests {
     #[test]
     fn suites_for_the_vm_are_known_by_their_names() {
         assert!(is_for_the_vm("cgroup_v2") && is_for_the_vm("cgroup_v2_psi") && is_for_the_vm("v2_guard"));
-        assert!(!is_for_the_vm("cgroup_v1") && !is_for_the_vm("spawn_v2"));
+        assert!(!is_for_the_vm("cgroup_v1") && !is_for_the_vm("spawn_v2") && !is_for_the_vm("systemd"));
+        let suite = |name: &str| Executable { name: name.into(), path: PathBuf::new() };
+        assert!(
+            suite("plimsoll.systemd_pid1").wants_systemd() && !suite("plimsoll.v2_guard").wants_systemd()
+        );
     }
 }

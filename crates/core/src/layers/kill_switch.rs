@@ -163,6 +163,10 @@ impl KillSwitch {
         refused
     }
 
+    pub(crate) fn baseline(&self) -> Option<Bytes> {
+        self.baseline
+    }
+
     /// New settings: forget what was decided under the old ones, but not what the instance needs just to run. True
     /// when the new line is refused for it.
     pub(crate) fn rearm(&mut self, memory: &MemoryConfig) -> bool {

@@ -1,6 +1,7 @@
 //! Layer 5: restart at once, then more slowly, for ever; and a budget for recycles that crashes do not touch.
 
 use alloc::collections::VecDeque;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use crate::planted::{Plant, Planted};
@@ -19,7 +20,7 @@ const GIVE_UP_AFTER: u32 = 10;
 
 /// Failed lives in a row of one slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Streak(u32);
+pub(crate) struct Streak(pub(crate) u32);
 
 /// What follows a failed life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +81,15 @@ impl Budget {
         self.spent.push_back(now);
     }
 
+    /// For the next guard: when each was spent, and whether it was paged.
+    pub(crate) fn saved(&self) -> (Vec<Instant>, bool) {
+        (self.spent.iter().copied().collect(), self.paged)
+    }
+
+    pub(crate) fn restored(spent: &[Instant], paged: bool) -> Self {
+        Self { spent: spent.iter().copied().collect(), paged }
+    }
+
     /// How many of the last hour's are spent.
     pub(crate) fn spent(&self, now: Instant) -> u32 {
         let recent = self.spent.iter().filter(|at| now.since(**at) < HOUR).count();
@@ -95,7 +105,6 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::vec::Vec;
 
     const MAX: Duration = Duration::from_secs(10);
 

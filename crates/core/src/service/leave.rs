@@ -120,7 +120,7 @@ impl Service {
         }
     }
 
-    fn stop(&mut self, cx: &mut Cx<'_>, index: usize, cause: Cause) {
+    pub(crate) fn stop(&mut self, cx: &mut Cx<'_>, index: usize, cause: Cause) {
         let id = self.instances[index].id;
         self.instances[index].life = Life::Leaving { stage: Stage::Stopping, cause };
         cx.act(Action::Signal { instance: id });

@@ -4,7 +4,9 @@
 //! order of events leads to the same place. [`accuse`] is the one decision-maker, [`leave`] the one way out.
 
 mod accuse;
+mod adopt;
 mod leave;
+mod save;
 mod settle;
 mod watch;
 
@@ -28,6 +30,8 @@ use crate::planted::{Plant, Planted};
 use crate::record::{Kind, Record};
 use crate::units::Instant;
 use crate::view::Intent;
+
+pub use adopt::{Found, Remains};
 
 /// A main process that ends well this soon and leaves children behind has put itself in the background.
 const DAEMONIZE_WITHIN: Duration = Duration::from_secs(10);

@@ -63,6 +63,13 @@ impl Service {
         }
     }
 
+    /// For somebody who has been told nothing and takes it to be expected.
+    pub(crate) fn tell_stopped(&self, cx: &mut Cx<'_>) {
+        if self.standing == Standing::Stopped {
+            cx.act(Action::Stand { service: self.id, standing: self.standing });
+        }
+    }
+
     fn settle_slots(&mut self, cx: &mut Cx<'_>) {
         for slot in 0..self.slots.len() {
             if self.intent == Intent::Up && slot < self.slots_wanted() {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{HOST, LOCATION, STRICT_TRANSPORT_SECURITY};
+use http::header::{CONNECTION, HOST, LOCATION, STRICT_TRANSPORT_SECURITY};
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::{Body as _, Incoming};
@@ -38,7 +38,9 @@ pub(crate) fn answer(local: &Rc<Local>, line: &Rc<Line>, request: Request<Incomi
     let setup = local.setup();
     match begin(local, line, setup, request, &mut trace) {
         Begun::Travels(passage, incoming) => Box::pin(passage.go(trace, html, incoming)),
-        Begun::Answered(response) => Box::pin(ready(Ok(finished(response, line, trace, html)))),
+        Begun::Answered(response) => {
+            Box::pin(ready(Ok(parting(finished(response, line, trace, html), local, line))))
+        }
     }
 }
 
@@ -58,6 +60,14 @@ fn finished(
     });
     trace.status = response.status().as_u16();
     response.map(|body| body.with_trace(trace))
+}
+
+/// Where another process accepts by now, the client comes back to that one.
+fn parting(mut response: Response<ResponseBody>, local: &Local, line: &Line) -> Response<ResponseBody> {
+    if local.is_leaving() && !line.http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 enum Begun {

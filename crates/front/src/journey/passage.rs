@@ -16,7 +16,7 @@ use plimsoll_core::units::Bytes as Size;
 use plimsoll_core::{InstanceId, ServiceId};
 
 use super::intake::{self, Intake};
-use super::{finished, secured};
+use super::{finished, parting, secured};
 use crate::answer::Answer;
 use crate::body::{BoxError, Carried, Progress, RequestBody, ResponseBody};
 use crate::check;
@@ -145,7 +145,7 @@ impl Passage {
             Err(answer) => Err(answer),
         };
         let response = response.map(|response| secured(response, &self.line, &self.setup));
-        Ok(finished(response, &self.line, trace, html))
+        Ok(parting(finished(response, &self.line, trace, html), &self.local, &self.line))
     }
 
     async fn travel(

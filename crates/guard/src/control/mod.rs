@@ -5,6 +5,8 @@ pub mod client;
 mod routes;
 mod server;
 
+use std::path::PathBuf;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::records::Status;
@@ -19,8 +21,17 @@ pub const ASKS_MAX: usize = 64;
 #[derive(Debug)]
 pub enum Ask {
     Status(oneshot::Sender<Status>),
-    Order { service: String, order: Order, reply: oneshot::Sender<Result<(), OrderError>> },
+    Order {
+        service: String,
+        order: Order,
+        reply: oneshot::Sender<Result<(), OrderError>>,
+    },
     Reload(oneshot::Sender<Result<String, String>>),
+    /// Replace the guard by the program at this path. Answered when it stands ready to take over, or does not.
+    Upgrade {
+        path: PathBuf,
+        reply: oneshot::Sender<Result<String, String>>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,9 @@
 //! The control API's routes: what each takes and answers.
 
 use std::convert::Infallible;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -53,6 +56,7 @@ pub(super) async fn answer(
         }
         (&Method::POST, ["api", "v1", "services", name, verb]) => order(&asker, name, verb).await,
         (&Method::POST, ["api", "v1", "reload"]) => reload(&asker).await,
+        (&Method::POST, ["api", "v1", "upgrade"]) => upgrade(&asker, &query).await,
         _ => error(StatusCode::NOT_FOUND, &format!("no such route: {} {path}", request.method())),
     };
     Ok(answer)
@@ -87,6 +91,17 @@ async fn order(asker: &Asker, name: &str, verb: &str) -> Answer {
 async fn reload(asker: &Asker) -> Answer {
     match ask(asker, Ask::Reload).await {
         Some(Ok(done)) => json_of(&json!({ "reloaded": done })),
+        Some(Err(problem)) => error(StatusCode::UNPROCESSABLE_ENTITY, &problem),
+        None => gone(),
+    }
+}
+
+async fn upgrade(asker: &Asker, query: &Query) -> Answer {
+    let Some(path) = query.get("binary").and_then(unescaped) else {
+        return error(StatusCode::BAD_REQUEST, "name the binary");
+    };
+    match ask(asker, |reply| Ask::Upgrade { path, reply }).await {
+        Some(Ok(done)) => json_of(&json!({ "upgrade": done })),
         Some(Err(problem)) => error(StatusCode::UNPROCESSABLE_ENTITY, &problem),
         None => gone(),
     }
@@ -220,6 +235,23 @@ fn own((key, value): (&str, &str)) -> (String, String) {
     (key.to_owned(), value.to_owned())
 }
 
+/// A path with `%2F` and the like in it.
+fn unescaped(text: &str) -> Option<PathBuf> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        if *first == b'%' {
+            let digits = rest.get(..2).and_then(|it| std::str::from_utf8(it).ok())?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = rest.get(2..)?;
+        } else {
+            bytes.push(*first);
+        }
+    }
+    Some(OsString::from_vec(bytes).into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,5 +264,12 @@ mod tests {
         assert!(!query.flag("other"));
         assert_eq!(query.limit(), LIMIT_MAX);
         assert_eq!(Query::parse("").limit(), LIMIT_DEFAULT);
+    }
+
+    #[test]
+    fn a_path_comes_through_whatever_is_in_it() {
+        assert_eq!(unescaped("/opt/my%20new/plimsoll"), Some(PathBuf::from("/opt/my new/plimsoll")));
+        assert_eq!(unescaped("%2"), None);
+        assert_eq!(unescaped("%zz"), None);
     }
 }

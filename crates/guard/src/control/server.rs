@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,6 +43,8 @@ pub enum ControlError {
 pub struct Server {
     listener: UnixListener,
     path: PathBuf,
+    /// Init holds it for the next guard.
+    outlives_us: bool,
 }
 
 impl Server {
@@ -68,7 +71,29 @@ impl Server {
         }
         let listener = UnixListener::bind(path).map_err(failed("bind"))?;
         fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(failed("set its permissions"))?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, path: path.to_owned(), outlives_us: false })
+    }
+
+    /// The socket that an earlier guard bound; `None` where it is another's, or its file is gone from its place.
+    pub fn handed_over(socket: OwnedFd, path: &Path) -> Option<Self> {
+        let listener = std::os::unix::net::UnixListener::from(socket);
+        let is_bound = listener.local_addr().ok()?.as_pathname() == Some(path) && path.exists();
+        listener.set_nonblocking(true).ok()?;
+        let listener = UnixListener::from_std(listener).ok().filter(|_| is_bound)?;
+        Some(Self { listener, path: path.to_owned(), outlives_us: true })
+    }
+
+    /// Its file stays when this guard ends.
+    pub const fn outlive_us(&mut self) {
+        self.outlives_us = true;
+    }
+
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Serves until the task is dropped. Errors of one conversation end that conversation only.
@@ -101,7 +126,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
+        if !self.outlives_us {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

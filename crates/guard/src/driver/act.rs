@@ -109,6 +109,9 @@ impl Driver {
         }
         let Some(mut running) = self.instances.remove(&instance) else { return };
         self.emptying.remove(&instance);
+        if let Some(main) = running.main {
+            self.nursery.forget(main);
+        }
         if let Some(watch) = running.watch.take() {
             self.watcher.remove(&watch);
         }

@@ -12,18 +12,23 @@ use crate::tree;
 impl Driver {
     /// Takes every child that has ended. Orphans of our instances are ours too: we are their subreaper.
     pub(super) fn reap(&mut self) {
+        // Where there is init, it does that, and tells us.
         while let Some((pid, exit)) = reap_next() {
-            match self.by_pid.remove(&pid) {
-                Some(Owner::Main(instance)) => self.main_ended(instance, exit),
-                Some(Owner::Check(ended)) => {
-                    let _ = ended.send(exit);
-                }
-                // Perhaps one whose start has not been reported to us yet.
-                None if self.launches > 0 => self.keep_early_exit(pid, exit),
-                None => {}
-            }
+            self.ended(pid, exit);
         }
         self.check_emptying();
+    }
+
+    pub(super) fn ended(&mut self, pid: i32, exit: kernel::Exit) {
+        match self.by_pid.remove(&pid) {
+            Some(Owner::Main(instance)) => self.main_ended(instance, exit),
+            Some(Owner::Check(ended)) => {
+                let _ = ended.send(exit);
+            }
+            // Perhaps one whose start has not been reported to us yet.
+            None if self.launches > 0 => self.keep_early_exit(pid, exit),
+            None => {}
+        }
     }
 
     pub(super) fn main_ended(&mut self, instance: InstanceId, exit: kernel::Exit) {

@@ -1,22 +1,24 @@
 //! From the head's `Spawn` to a running process in its own cgroup, beside the driver.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use plimsoll_core::{Event, InstanceId, SpawnFailure};
+use plimsoll_init::protocol::ChildKind;
 use plimsoll_kernel::cgroup::{Group, Limits};
 use plimsoll_kernel::process::Identity;
 use plimsoll_kernel::{self as kernel, spawn};
 
 use super::address::{self, AddressError};
 use super::running::Running;
-use super::{Driver, Owner, Report};
+use super::{Driver, Owner, Report, take_over};
 use crate::endpoint::Endpoint;
 use crate::ground::Ground;
+use crate::nursery::Nursery;
 use crate::placeholders;
 use crate::workload::{Address, Workload};
 
@@ -71,8 +73,9 @@ impl Driver {
         self.instances.insert(instance, Running::new(instance, name.clone(), Timestamp::now()));
         self.launches += 1;
         let (ground, state) = (Arc::clone(&self.ground), self.settings.state_dir.clone());
+        let nursery = self.nursery.clone();
         self.beside(move || {
-            let outcome = launch(&ground, &workload, &name, &state);
+            let outcome = launch(&ground, &nursery, &workload, &name, &state);
             Report::Launched { instance, outcome }
         });
     }
@@ -120,7 +123,13 @@ impl Driver {
     }
 }
 
-fn launch(ground: &Ground, workload: &Workload, name: &str, state: &Path) -> Result<Launched, LaunchError> {
+fn launch(
+    ground: &Ground,
+    nursery: &Nursery,
+    workload: &Workload,
+    name: &str,
+    state: &Path,
+) -> Result<Launched, LaunchError> {
     let address = address::find(&ground.roots, workload, name, state)?;
     let group = group(ground, workload, name)?;
     let mut shortfall = None;
@@ -137,7 +146,8 @@ fn launch(ground: &Ground, workload: &Workload, name: &str, state: &Path) -> Res
     if let Some(group) = &group {
         command.join = group.membership().map_err(LaunchError::Group)?;
     }
-    match spawn::spawn(&command) {
+    let note = take_over::note(Timestamp::now(), address.as_ref());
+    match nursery.spawn(ChildKind::Instance, name, &note, &command, Some(output.as_fd())) {
         Ok(child) => {
             Ok(Launched { main: child.identity, group: group.map(Arc::new), address, output, shortfall })
         }

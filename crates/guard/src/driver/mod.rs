@@ -9,6 +9,7 @@ mod clock;
 mod exits;
 mod keep;
 mod launch;
+mod link;
 mod notices;
 mod orders;
 mod probes;
@@ -19,6 +20,7 @@ mod running;
 mod sample;
 mod status;
 mod strays;
+mod take_over;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -28,6 +30,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_core::{Event, Head, IncidentId, InstanceId, ServiceId};
+use plimsoll_init::protocol::ToInit;
+use plimsoll_init::{Link, Told};
 use plimsoll_kernel as kernel;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
@@ -38,6 +42,7 @@ use crate::control::Ask;
 use crate::ground::Ground;
 use crate::ledger::LedgerHandle;
 use crate::logs::PumpHandle;
+use crate::nursery::Nursery;
 use crate::quick::QuickMap;
 use crate::records::{Evidence, IncidentRecord};
 use crate::traffic::{Traffic, TrafficNews};
@@ -45,6 +50,7 @@ use crate::workload::{Settings, Workload};
 use clock::Clock;
 use launch::Launched;
 pub use launch::{GUARD_VARIABLE, INSTANCE_VARIABLE};
+use link::Tie;
 use notices::Watcher;
 pub(crate) use notices::host_pressure;
 use running::Running;
@@ -64,6 +70,8 @@ pub enum DriverError {
     Signals(std::io::Error),
     #[error("cannot watch the kernel's notifications: {0}")]
     Watcher(std::io::Error),
+    #[error("cannot listen to init: {0}")]
+    Init(std::io::Error),
 }
 
 /// How one service of the settings stands in the driver. Its place in the list is its [`ServiceId`].
@@ -133,6 +141,17 @@ pub struct Parts {
     pub on_event: Box<dyn FnMut(&crate::records::EventRecord)>,
     /// Things that are worse than they should be, said in `status`.
     pub degraded: Vec<String>,
+    /// The way to init, which starts and reaps for us; without one we do so ourselves.
+    pub link: Option<Link>,
+}
+
+/// How a guard's time ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything is stopped.
+    Down,
+    /// Another guard takes over; everything runs on.
+    Replaced,
 }
 
 impl std::fmt::Debug for Parts {
@@ -171,6 +190,13 @@ pub struct Driver {
     started: jiff::Timestamp,
     ending: Option<tokio::time::Instant>,
     sweeper: strays::Sweeper,
+    nursery: Nursery,
+    tie: Option<Tie>,
+    init_pid: Option<i32>,
+    /// Services that go on from an earlier guard and are not started anew.
+    taken_over: BTreeSet<ServiceId>,
+    /// Only what is needed: earlier guards ended too quickly.
+    reduced: bool,
 }
 
 impl std::fmt::Debug for Driver {
@@ -191,6 +217,7 @@ enum Wake {
     Deadline,
     Sweep,
     News(TrafficNews),
+    Init(Told),
 }
 
 impl Driver {
@@ -222,6 +249,11 @@ impl Driver {
             started: jiff::Timestamp::now(),
             ending: None,
             sweeper: strays::Sweeper::new(&parts.settings.sweeps),
+            nursery: parts.link.clone().map_or(Nursery::Own, Nursery::Init),
+            tie: parts.link.map(Tie::new).transpose().map_err(DriverError::Init)?,
+            init_pid: None,
+            taken_over: BTreeSet::new(),
+            reduced: false,
             settings: parts.settings,
         };
         // From here on each has its seat, and a second copy of a thousand would be megabytes.
@@ -231,24 +263,32 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Starts every service and guards until told to end; returns once all of them are down.
-    pub async fn run(mut self) -> Result<(), DriverError> {
+    /// Starts every service that was not taken over and guards until told to end or to make way. Also given back is
+    /// whoever carried the traffic, to be closed.
+    pub async fn run(mut self) -> Result<(Ended, Option<Box<dyn Traffic>>), DriverError> {
         let on = |kind| signal(kind).map_err(DriverError::Signals);
         let mut children = on(SignalKind::child())?;
         let mut ends = [on(SignalKind::terminate())?, on(SignalKind::interrupt())?];
         let mut reload = on(SignalKind::hangup())?;
         self.start_all();
+        self.save_state();
+        self.nursery.say(&ToInit::Ready);
         loop {
             self.carry_out();
+            self.save_state();
             if self.is_over() {
-                if let Some(traffic) = &self.traffic {
-                    traffic.close();
-                }
-                return Ok(());
+                return Ok((Ended::Down, self.traffic));
+            }
+            if self.has_yielded() {
+                self.traffic.iter().for_each(|it| it.let_go());
+                return Ok((Ended::Replaced, self.traffic));
             }
             let wake = self.wait(&mut children, &mut ends, &mut reload).await;
             self.step(|driver| driver.wake(wake));
             self.step(Self::deadlines);
+            // Before it is acted on: a promise that nobody knows of could not be kept.
+            self.save_state();
+            self.feed_init();
         }
     }
 
@@ -262,6 +302,7 @@ impl Driver {
             _ = children.recv() => Wake::Children,
             _ = terminate.recv() => Wake::End,
             _ = interrupt.recv() => Wake::End,
+            told = told(self.tie.as_mut()) => Wake::Init(told),
             () = self.watcher.ready() => Wake::Kernel,
             Some(report) = self.reports.recv() => Wake::Report(report),
             news = traffic::news(self.traffic.as_deref()) => Wake::News(news),
@@ -288,6 +329,7 @@ impl Driver {
             Wake::Deadline => {}
             Wake::Sweep => self.sweep(),
             Wake::News(news) => self.take_news(news),
+            Wake::Init(told) => self.told(told),
         }
     }
 
@@ -345,14 +387,20 @@ impl Driver {
 
     fn next_wake(&self) -> Option<tokio::time::Instant> {
         let deadline = self.head.next_deadline().map(|at| self.clock.tokio(at));
-        match (deadline, self.ending) {
-            (Some(one), Some(other)) => Some(one.min(other)),
-            (one, other) => one.or(other),
-        }
+        let tie = self.tie.as_ref().map(Tie::next_due);
+        deadline.into_iter().chain(self.ending).chain(tie).min()
     }
 
     fn seat_of(&self, service: ServiceId) -> Option<&Seat> {
         self.seats.get(service.0 as usize)
+    }
+}
+
+/// Init has something to say.
+async fn told(tie: Option<&mut Tie>) -> Told {
+    match tie {
+        Some(tie) => tie.next().await,
+        None => pending().await,
     }
 }
 

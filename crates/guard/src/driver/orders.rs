@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use plimsoll_core::{Event, Order, ServiceId};
+use plimsoll_init::protocol::ToInit;
 
 use super::Driver;
 use crate::control::{Ask, OrderError};
@@ -11,7 +12,9 @@ use crate::workload::SHUTDOWN_SLACK;
 impl Driver {
     pub(super) fn start_all(&mut self) {
         for service in self.services() {
-            self.tell_head(Event::Ordered { service, order: Order::Start });
+            if !self.taken_over.contains(&service) && self.ending.is_none() {
+                self.tell_head(Event::Ordered { service, order: Order::Start });
+            }
         }
     }
 
@@ -28,6 +31,7 @@ impl Driver {
                 self.tell_reload(&done);
                 let _ = reply.send(done);
             }
+            Ask::Upgrade { path, reply } => self.upgrade(&path, reply),
         }
     }
 
@@ -42,6 +46,7 @@ impl Driver {
 
     /// Told to end: every service is stopped in its own time. A second time, what is left is killed.
     pub(super) fn begin_end(&mut self) {
+        self.nursery.say(&ToInit::Stopping);
         if self.ending.is_some() {
             let left: Vec<_> = self.instances.keys().copied().collect();
             for instance in left {

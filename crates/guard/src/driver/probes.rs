@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use plimsoll_core::{Event, InstanceId, ProbeOutcome};
+use plimsoll_init::protocol::ChildKind;
 use plimsoll_kernel::process::Identity;
 use plimsoll_kernel::{self as kernel, spawn};
 use tokio::sync::{mpsc, oneshot};
@@ -14,6 +15,7 @@ use super::{Driver, Owner, Report};
 use crate::beside;
 use crate::endpoint::Endpoint;
 use crate::ground::Ground;
+use crate::nursery::Nursery;
 use crate::probe::{self, Answer, Probed};
 use crate::tree;
 use crate::workload::{ProbeKind, Workload};
@@ -34,6 +36,7 @@ impl Driver {
             ground: Arc::clone(&self.ground),
             limit,
             patience,
+            nursery: self.nursery.clone(),
         };
         if matches!(question.workload.probe, ProbeKind::Command { .. }) {
             // From here on an exit may come before its pid is known.
@@ -75,6 +78,7 @@ struct Question {
     ground: Arc<Ground>,
     limit: Duration,
     patience: Duration,
+    nursery: Nursery,
 }
 
 impl Question {
@@ -96,7 +100,7 @@ impl Question {
     /// Runs the check command to its end, or ends it with everything it started when patience does.
     async fn run(&self, argv: &[String], reporter: &mpsc::Sender<Report>) -> Probed {
         let started = match self.command(argv) {
-            Ok(command) => started(command).await,
+            Ok(command) => started(self.nursery.clone(), self.name.clone(), command).await,
             Err(error) => Err((ProbeOutcome::NotAsked, error.to_string())),
         };
         let check: Identity = match started {
@@ -123,9 +127,13 @@ impl Question {
 }
 
 /// What it means for the service when its check cannot be started: nothing, where the host is short of something.
-async fn started(command: spawn::Command) -> Result<Identity, (ProbeOutcome, String)> {
+async fn started(
+    nursery: Nursery,
+    name: String,
+    command: spawn::Command,
+) -> Result<Identity, (ProbeOutcome, String)> {
     let not_asked = |why: &str| (ProbeOutcome::NotAsked, why.to_owned());
-    let Ok(child) = beside::start(move || spawn::spawn(&command)) else {
+    let Ok(child) = beside::start(move || nursery.spawn(ChildKind::Check, &name, "", &command, None)) else {
         return Err(not_asked("the host has no thread to start it with"));
     };
     match child.await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use plimsoll_core::{Event, Order, ServiceConfig, ServiceId};
+use plimsoll_init::protocol::ToInit;
 use plimsoll_kernel::limits;
 
 use super::{Driver, Seat};
@@ -26,6 +27,13 @@ impl Driver {
 
     /// Reads the configuration again. `Ok` says what changed.
     pub(super) fn reload(&mut self) -> Result<String, String> {
+        self.nursery.say(&ToInit::Reloading);
+        let done = self.read_again();
+        self.nursery.say(&ToInit::Reloaded);
+        done
+    }
+
+    fn read_again(&mut self) -> Result<String, String> {
         let settings = (self.reloader)()?;
         // First, since it can be refused, and then nothing is to change.
         let traffic = self.change_traffic(&self.services_after(&settings.workloads))?;

@@ -18,7 +18,11 @@ impl Driver {
         }
         Status {
             version: self.settings.version.clone(),
-            guard: GuardStatus { pid: std::process::id(), init_pid: None, started: self.started },
+            guard: GuardStatus {
+                pid: std::process::id(),
+                init_pid: self.init_pid.and_then(|pid| u32::try_from(pid).ok()),
+                started: self.started,
+            },
             services: self.services().into_iter().filter_map(|id| self.service_status(id)).collect(),
             degraded,
             front: self.traffic.as_ref().map(|it| it.status()),

@@ -62,11 +62,16 @@ impl LedgerHandle {
     /// Opens `ledger.db` in the state folder, or begins it. Always gives a ledger: whether it reaches the disk,
     /// [`LedgerHandle::health`] says. Waits three seconds at most.
     pub fn open(state_dir: &Path) -> Self {
+        Self::open_within(state_dir, OPEN_WAIT)
+    }
+
+    /// The same for somebody who knows the numbers already and is waited for.
+    pub fn open_within(state_dir: &Path, wait: Duration) -> Self {
         let shared = Arc::new(Shared::new(Timestamp::now()));
         let writer = Writer::new(Arc::clone(&shared), state_dir.join(FILE_NAME));
         let spawned = std::thread::Builder::new().name("plimsoll-ledger".to_owned()).spawn(|| writer.run());
         match spawned {
-            Ok(_) => _ = shared.wait_until(OPEN_WAIT, shared::State::is_opened),
+            Ok(_) => _ = shared.wait_until(wait, shared::State::is_opened),
             Err(error) => shared.finish(|state| {
                 state.health.ok = false;
                 state.health.message =
@@ -74,6 +79,17 @@ impl LedgerHandle {
                 state.end();
             }),
         }
+        Self { inner: Arc::new(Inner { shared }) }
+    }
+
+    /// Memory alone, and why.
+    pub fn without_disk(why: &str) -> Self {
+        let shared = Arc::new(Shared::new(Timestamp::now()));
+        shared.finish(|state| {
+            state.health.ok = false;
+            why.clone_into(&mut state.health.message);
+            state.end();
+        });
         Self { inner: Arc::new(Inner { shared }) }
     }
 

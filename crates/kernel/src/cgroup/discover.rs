@@ -42,6 +42,11 @@ impl fmt::Display for Refusal {
 /// A place is chosen only after a group was made there, every limit set and read back, and the group removed. In a
 /// delegated v2 group this process moves into a leaf named `guard`, since a v2 group has either processes or groups.
 pub fn discover(roots: &Roots, scope: &str) -> Discovery {
+    discover_with(roots, scope, &[])
+}
+
+/// The same for a process that is not alone: these others of ours, by their pids, move along.
+pub fn discover_with(roots: &Roots, scope: &str, companions: &[i32]) -> Discovery {
     let mut refusals = Vec::new();
     let places = match check_name(scope).and_then(|()| Places::read(roots)) {
         Ok(places) => places,
@@ -52,7 +57,7 @@ pub fn discover(roots: &Roots, scope: &str) -> Discovery {
     };
     let attempts: [Attempt; 3] = [own_v2, top_v2, own_v1];
     let chosen = attempts.into_iter().find_map(|attempt| {
-        let found = attempt(&places, scope).and_then(|bases| {
+        let found = attempt(&places, scope, companions).and_then(|bases| {
             let what = format!("{} at {}", words(bases.version), bases.memory.display());
             probe(roots, bases).map_err(|error| refused(&what, &error))
         });
@@ -61,7 +66,10 @@ pub fn discover(roots: &Roots, scope: &str) -> Discovery {
     Discovery { chosen, refusals }
 }
 
-type Attempt = fn(&Places, &str) -> Result<Bases, Refusal>;
+/// Init and a guard of a few services.
+const PROTECTED_BYTES: &str = "33554432";
+
+type Attempt = fn(&Places, &str, &[i32]) -> Result<Bases, Refusal>;
 
 const fn words(version: Version) -> &'static str {
     match version {
@@ -71,7 +79,7 @@ const fn words(version: Version) -> &'static str {
 }
 
 /// A delegated group (systemd's `Delegate=yes`, a container of our own): instances go into it, we into a leaf beside.
-fn own_v2(places: &Places, _scope: &str) -> Result<Bases, Refusal> {
+fn own_v2(places: &Places, _scope: &str, companions: &[i32]) -> Result<Bases, Refusal> {
     let Place { own, .. } = mounted_v2(places)?;
     let what = format!("own cgroup v2 group {}", own.display());
     let no = |error: Error| refused(&what, &error);
@@ -89,32 +97,38 @@ fn own_v2(places: &Places, _scope: &str) -> Result<Bases, Refusal> {
     if !v2::has_memory(&own).map_err(no)? {
         return Err(no_memory_controller(&what));
     }
-    settle(&own).map_err(no)?;
+    settle(&own, companions).map_err(no)?;
     Ok(v2_bases(own))
 }
 
 /// Moves us into the leaf and opens the group for limits; undone if the second does not work.
-fn settle(own: &Path) -> Result<()> {
+fn settle(own: &Path, companions: &[i32]) -> Result<()> {
     let ours = std::process::id().cast_signed();
-    let others = tree::processes_here(own)?.iter().filter(|pid| **pid != ours).count();
+    let here = tree::processes_here(own)?;
+    let others = here.iter().filter(|pid| **pid != ours && !companions.contains(pid)).count();
     if others > 0 {
         return Err(Error::Shared { path: own.to_owned(), others });
     }
     let leaf = own.join(OWN_LEAF);
     let made = tree::make(&leaf)?;
-    let moved = text::write(&leaf.join("cgroup.procs"), "0").and_then(|()| v2::enable_controllers(own));
+    let all = || companions.iter().copied().filter(|pid| here.contains(pid)).chain([ours]);
+    let to = |folder: &Path, pid: i32| text::write(&folder.join("cgroup.procs"), &pid.to_string());
+    let moved = all().try_for_each(|pid| to(&leaf, pid)).and_then(|()| v2::enable_controllers(own));
     if moved.is_err() {
         // Best effort: the error that matters is the one that brought us here.
-        let _ = text::write(&own.join("cgroup.procs"), "0");
+        all().for_each(|pid| _ = to(own, pid));
         if made {
             let _ = tree::try_remove(&leaf);
         }
+    } else {
+        // What guards is not to be reclaimed from before what is guarded; a help where the group above allows it.
+        let _ = text::write(&leaf.join("memory.min"), PROTECTED_BYTES);
     }
     moved
 }
 
 /// Root on a host: a folder of ours beside systemd's slices, with one for this guard in it.
-fn top_v2(places: &Places, scope: &str) -> Result<Bases, Refusal> {
+fn top_v2(places: &Places, scope: &str, _companions: &[i32]) -> Result<Bases, Refusal> {
     let Place { top, .. } = mounted_v2(places)?;
     let what = format!("cgroup v2 at {}", top.display());
     let no = |error: Error| refused(&what, &error);
@@ -149,7 +163,7 @@ fn v2_bases(memory: PathBuf) -> Bases {
 }
 
 /// Under our own groups, so that limits set on us by others go on holding for what we start.
-fn own_v1(places: &Places, scope: &str) -> Result<Bases, Refusal> {
+fn own_v1(places: &Places, scope: &str, _companions: &[i32]) -> Result<Bases, Refusal> {
     let what = "cgroup v1";
     let Some(memory) = places.v1("memory") else {
         return Err(refusal(

@@ -9,14 +9,16 @@ mod group;
 mod hierarchy;
 mod kill;
 mod mounts;
+mod room;
 mod tree;
 mod usage;
 mod v1;
 mod v2;
 
-pub use discover::{Discovery, Refusal, discover};
+pub use discover::{Discovery, Refusal, discover, discover_with};
 pub use group::{Group, Membership};
 pub use hierarchy::Hierarchy;
+pub use room::room;
 pub use usage::{MemoryUse, OomCounts};
 
 /// Whatever a kernel file says is read without a panic.

@@ -166,7 +166,11 @@ fn become_program(
     if plan.no_new_privs {
         rustix::thread::set_no_new_privs(true).map_err(at(Step::NoNewPrivs))?;
     }
-    close_others_on_exec().map_err(at(Step::CloseDescriptors))?;
+    let kept = inherit(&plan.inherit).map_err(at(Step::Redirect))?;
+    close_others_on_exec(FIRST_OTHER + kept).map_err(at(Step::CloseDescriptors))?;
+    if let Some(parent) = plan.parent {
+        bind(parent).map_err(at(Step::Bind))?;
+    }
     reset_signals().map_err(at(Step::ResetSignals))?;
     Err((Step::Exec, exec(&plan.program, argv, env)))
 }
@@ -180,7 +184,34 @@ fn set_oom_score(score: &str) -> Result<(), Errno> {
 fn redirect(plan: &Plan) -> Result<(), Errno> {
     dup2_stdin(&plan.input)?;
     dup2_stdout(&plan.output)?;
-    dup2_stderr(&plan.output)
+    dup2_stderr(&plan.errors)
+}
+
+/// Puts them at 3 and up, where the program finds them; whatever was there is the parent's, and close-on-exec. How many.
+fn inherit(files: &[OwnedFd]) -> Result<libc::c_uint, Errno> {
+    let mut next = FIRST_OTHER;
+    for file in files {
+        // SAFETY: the number may be open in this child, and nothing here uses it from now on: what is still needed of
+        // the plan (the report) was put above these numbers.
+        let code = unsafe { libc::dup2(file.as_raw_fd(), next.cast_signed()) };
+        if code < 0 {
+            return Err(last_errno());
+        }
+        next += 1;
+    }
+    Ok(next - FIRST_OTHER)
+}
+
+/// To die with the parent; after the ids are switched, which would undo it.
+fn bind(parent: Pid) -> Result<(), Errno> {
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    // It may have ended before.
+    if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH) }
+}
+
+/// For a process that becomes another program without a fork.
+pub(super) fn replace(program: &CStr, argv: &[CString], env: &[CString]) -> Errno {
+    exec(program, &pointers(argv), &pointers(env))
 }
 
 /// Groups before the user: afterwards there is no right to.
@@ -192,18 +223,17 @@ fn switch_user(plan: &Plan) -> Result<(), Errno> {
 }
 
 /// Whatever we or our libraries have open without close-on-exec.
-fn close_others_on_exec() -> Result<(), Errno> {
+fn close_others_on_exec(first: libc::c_uint) -> Result<(), Errno> {
     const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
     // SAFETY: marks descriptors and closes none: this call takes nothing away from anybody in this process.
-    let code =
-        unsafe { libc::syscall(libc::SYS_close_range, FIRST_OTHER, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
-    if code == 0 { Ok(()) } else { mark_one_by_one() }
+    let code = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, CLOSE_RANGE_CLOEXEC) };
+    if code == 0 { Ok(()) } else { mark_one_by_one(first) }
 }
 
 const FIRST_OTHER: libc::c_uint = 3;
 
 /// Before Linux 5.11. Only what is open is touched: the limit may be a million.
-fn mark_one_by_one() -> Result<(), Errno> {
+fn mark_one_by_one(first: libc::c_uint) -> Result<(), Errno> {
     let folder = rustix::fs::open(
         c"/proc/self/fd",
         OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
@@ -213,7 +243,7 @@ fn mark_one_by_one() -> Result<(), Errno> {
     let mut entries = RawDir::new(&folder, &mut buffer);
     while let Some(entry) = entries.next() {
         let Some(number) = descriptor_number(entry?.file_name()) else { continue };
-        if number < FIRST_OTHER.cast_signed() {
+        if number < first.cast_signed() {
             continue;
         }
         // SAFETY: it was listed as open a moment ago, and this process has one thread: it still is.

@@ -21,13 +21,15 @@ use crate::cgroup::Membership;
 use crate::process::Identity;
 use crate::users::Ids;
 
-pub use plan::spawn;
+pub use plan::{Pending, begin, find, replace, spawn};
 
 /// What to start, in full: nothing is inherited that is not named here.
 #[derive(Debug)]
 pub struct Command {
     /// The program and its arguments. A program without a slash is looked for in the `PATH` of `env`.
     pub argv: Vec<OsString>,
+    /// The program's file, where [`find`] has found it already.
+    pub program: Option<PathBuf>,
     /// The complete environment.
     pub env: Vec<(OsString, OsString)>,
     pub cwd: PathBuf,
@@ -37,8 +39,13 @@ pub struct Command {
     pub nofile: Option<u64>,
     /// The group to be in before the program runs.
     pub join: Membership,
-    /// Standard output and standard error.
+    /// Standard output, and standard error where `errors` is `None`.
     pub output: OwnedFd,
+    pub errors: Option<OwnedFd>,
+    /// Descriptors 3 and up of the program, in this order.
+    pub inherit: Vec<OwnedFd>,
+    /// The kernel kills it when the thread that started it ends. Not inherited by its children.
+    pub dies_with_us: bool,
     pub umask: Option<u32>,
     /// The process and its children can never gain privileges by executing a file.
     pub no_new_privs: bool,
@@ -57,12 +64,16 @@ impl Command {
     pub fn new(argv: Vec<OsString>, env: Vec<(OsString, OsString)>, cwd: PathBuf, output: OwnedFd) -> Self {
         Self {
             argv,
+            program: None,
             env,
             cwd,
             ids: None,
             nofile: None,
             join: Membership::default(),
             output,
+            errors: None,
+            inherit: Vec::new(),
+            dies_with_us: false,
             umask: None,
             no_new_privs: true,
             oom_score_adj: None,
@@ -70,7 +81,7 @@ impl Command {
         }
     }
 
-    fn program(&self) -> &OsStr {
+    fn named(&self) -> &OsStr {
         self.argv.first().map_or(OsStr::new(""), OsString::as_os_str)
     }
 }
@@ -100,10 +111,12 @@ pub enum Step {
     Exec,
     /// Nothing was heard of the child within the time.
     Wait,
+    /// Whoever started it is gone already.
+    Bind,
 }
 
 impl Step {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::Prepare,
         Self::FindCommand,
         Self::Fork,
@@ -119,13 +132,15 @@ impl Step {
         Self::ResetSignals,
         Self::Exec,
         Self::Wait,
+        Self::Bind,
     ];
 
-    const fn code(self) -> u8 {
+    /// The same in every version, for whoever is told over a pipe or a socket.
+    pub const fn code(self) -> u8 {
         self as u8
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    pub fn from_code(code: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|step| step.code() == code)
     }
 
@@ -146,6 +161,7 @@ impl Step {
             Self::ResetSignals => "reset the signals of",
             Self::Exec => "execute",
             Self::Wait => "wait for",
+            Self::Bind => "bind to its parent",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The parent's side: everything is made ready before the fork, and the outcome is awaited after it.
 
-use std::ffi::{CString, OsStr};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,11 @@ pub(super) struct Plan {
     pub(super) oom_score_adj: Option<String>,
     pub(super) input: OwnedFd,
     pub(super) output: OwnedFd,
+    pub(super) errors: OwnedFd,
+    /// Not yet under their numbers, and above all of those.
+    pub(super) inherit: Vec<OwnedFd>,
+    /// Our own pid, where the child is to die with us.
+    pub(super) parent: Option<Pid>,
     /// The write end of the pipe for a step that failed.
     pub(super) report: OwnedFd,
     /// The child closes its copy, or the pipe would outlive an error of the parent.
@@ -40,13 +45,40 @@ pub(super) struct Plan {
 /// Step and error number, as the child writes them.
 pub(super) const REPORT_BYTES: usize = 5;
 
+/// A child on its way to its program.
+#[derive(Debug)]
+pub struct Pending {
+    identity: Identity,
+    pid: Pid,
+    outcome: OwnedFd,
+    until: Instant,
+    program: PathBuf,
+    cwd: PathBuf,
+}
+
 /// Starts the command and returns once its program runs. Blocks for as long as the child needs to get there, about a
 /// millisecond, and for `command.within` at most. Another thread may reap children meanwhile; one that it reaped before
 /// its start time could be read has [`Identity::gone`] for it.
 pub fn spawn(command: &Command) -> Result<Child, SpawnError> {
-    let failed = |step, errno| SpawnError { step, errno, object: object(command, step) };
-    let program = lookup::find(command.program(), &command.env, &command.cwd)
-        .map_err(|errno| failed(Step::FindCommand, errno))?;
+    begin(command)?.wait()
+}
+
+/// The file of the program, as [`spawn`] would find it.
+pub fn find(command: &Command) -> Result<PathBuf, SpawnError> {
+    lookup::find(command.named(), &command.env, &command.cwd).map_err(|errno| SpawnError {
+        step: Step::FindCommand,
+        errno,
+        object: PathBuf::from(command.named()),
+    })
+}
+
+/// Forks, and leaves it to the caller to wait for the program.
+pub fn begin(command: &Command) -> Result<Pending, SpawnError> {
+    let failed = |step, errno| SpawnError { step, errno, object: PathBuf::from(command.named()) };
+    let program = match &command.program {
+        Some(program) => program.clone(),
+        None => find(command)?,
+    };
     let (outcome, report) = pipe_with(PipeFlags::CLOEXEC).map_err(|errno| failed(Step::Prepare, errno))?;
     let plan = Plan::new(command, &program, report).map_err(|errno| failed(Step::Prepare, errno))?;
     // A handler of ours that ran in the child would tell our own event loop about the child's signals.
@@ -57,22 +89,79 @@ pub fn spawn(command: &Command) -> Result<Child, SpawnError> {
     // At once, while it is still on its way to the program: the start time stays the same over the exec.
     let number = pid.as_raw_nonzero().get();
     let identity = Identity::of(&Roots::default(), number).unwrap_or(Identity::gone(number));
-    drop(plan);
-    match await_exec(&outcome, command) {
-        Ok(()) => Ok(Child { identity }),
-        Err((step, errno)) => Err(discard(pid, failed(step, errno))),
+    Ok(Pending {
+        identity,
+        pid,
+        outcome,
+        until: Instant::now() + command.within,
+        program: PathBuf::from(command.named()),
+        cwd: command.cwd.clone(),
+    })
+}
+
+/// Becomes another program, with the same pid, children, environment and descriptors; returns only when that failed.
+/// The signals that are blocked stay so.
+pub fn replace(program: &Path, argv: &[OsString]) -> Errno {
+    let env: Vec<_> = std::env::vars_os().collect();
+    let strings = || -> Result<(CString, Vec<CString>, Vec<CString>), Errno> {
+        let argv = argv.iter().map(|one| c_string(one)).collect::<Result<_, _>>()?;
+        let env = env.iter().map(|(key, value)| pair(key, value)).collect::<Result<_, _>>()?;
+        Ok((c_string(program.as_os_str())?, argv, env))
+    };
+    match strings() {
+        Ok((program, argv, env)) => child::replace(&program, &argv, &env),
+        Err(errno) => errno,
     }
 }
 
-fn object(command: &Command, step: Step) -> PathBuf {
-    if step == Step::ChangeFolder { command.cwd.clone() } else { PathBuf::from(command.program()) }
+impl Pending {
+    pub const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Readable once the outcome is known.
+    pub const fn outcome_fd(&self) -> &OwnedFd {
+        &self.outcome
+    }
+
+    /// When it has had its time.
+    pub const fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// The outcome, where it is known or the time is over; does not block, except for the end of a child that failed.
+    pub fn outcome(self, now: Instant) -> Result<Result<Child, SpawnError>, Self> {
+        let mut wanted = [PollFd::new(&self.outcome, PollFlags::IN)];
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match poll(&mut wanted, Some(&zero)) {
+            Ok(0) | Err(Errno::INTR) if now < self.until => Err(self),
+            Ok(0) | Err(Errno::INTR) => Ok(self.end(Err((Step::Wait, Errno::TIMEDOUT)))),
+            Ok(_) => {
+                let read = read_report(&self.outcome);
+                Ok(self.end(read))
+            }
+            Err(errno) => Ok(self.end(Err((Step::Wait, errno)))),
+        }
+    }
+
+    fn wait(self) -> Result<Child, SpawnError> {
+        let outcome = await_exec(&self.outcome, self.until);
+        self.end(outcome)
+    }
+
+    fn end(self, outcome: Result<(), (Step, Errno)>) -> Result<Child, SpawnError> {
+        let identity = self.identity;
+        outcome.map(|()| Child { identity }).map_err(|(step, errno)| {
+            let object = if step == Step::ChangeFolder { self.cwd } else { self.program };
+            discard(self.pid, SpawnError { step, errno, object })
+        })
+    }
 }
 
 /// Nothing but the end of the pipe: a successful exec has closed it.
-fn await_exec(outcome: &OwnedFd, command: &Command) -> Result<(), (Step, Errno)> {
-    let deadline = Instant::now() + command.within;
+fn await_exec(outcome: &OwnedFd, until: Instant) -> Result<(), (Step, Errno)> {
     loop {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(left).map_err(|_| (Step::Prepare, Errno::INVAL))?;
         let mut wanted = [PollFd::new(outcome, PollFlags::IN)];
         match poll(&mut wanted, Some(&timeout)) {
@@ -115,6 +204,7 @@ fn discard(pid: Pid, error: SpawnError) -> SpawnError {
 
 impl Plan {
     fn new(command: &Command, program: &Path, report: OwnedFd) -> Result<Self, Errno> {
+        let inherited = i32::try_from(command.inherit.len()).map_err(|_| Errno::INVAL)?;
         Ok(Self {
             program: c_string(program.as_os_str())?,
             argv: command.argv.iter().map(|one| c_string(one)).collect::<Result<_, _>>()?,
@@ -136,15 +226,23 @@ impl Plan {
                 Mode::empty(),
             )?)?,
             output: above_standard(&command.output)?,
-            report: above_standard(report)?,
+            errors: above_standard(command.errors.as_ref().unwrap_or(&command.output))?,
+            inherit: command.inherit.iter().map(|fd| above(fd, inherited)).collect::<Result<_, _>>()?,
+            parent: command.dies_with_us.then(rustix::process::getpid),
+            report: above(report, inherited)?,
         })
     }
 }
 
 /// A copy that is not 0, 1 or 2: those are overwritten in the child, in some order, and may be free in a daemon.
 fn above_standard(fd: impl AsFd) -> Result<OwnedFd, Errno> {
+    above(fd, 0)
+}
+
+/// A copy above the standard ones and so many more.
+fn above(fd: impl AsFd, more: i32) -> Result<OwnedFd, Errno> {
     const FIRST: i32 = 3;
-    rustix::io::fcntl_dupfd_cloexec(fd, FIRST)
+    rustix::io::fcntl_dupfd_cloexec(fd, FIRST + more)
 }
 
 fn c_string(text: &OsStr) -> Result<CString, Errno> {

@@ -3,17 +3,21 @@
 mod config;
 mod words;
 
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use plimsoll_core::{InstanceId, ServiceId};
-use plimsoll_front::config::FrontConfig;
+use plimsoll_front::config::{FrontConfig, ListenerConfig};
 use plimsoll_front::tls::CertificateReport;
 use plimsoll_front::{Endpoint as FrontEndpoint, Front, RouteStats};
-use plimsoll_guard::Endpoint;
 use plimsoll_guard::records::{CertificateStatus, FrontStatus, RouteStatus, TrafficStatus};
 use plimsoll_guard::traffic::{News, Traffic};
+use plimsoll_guard::{Endpoint, Heritage};
+use plimsoll_init::Link;
+use plimsoll_init::protocol::{LISTENER, ToInit};
 
 use crate::config::Config;
 pub(crate) use config::config;
@@ -22,6 +26,8 @@ use words::news;
 
 /// Route patterns of one service in `status`; metrics have all.
 const ROUTES_SHOWN: usize = 20;
+/// Connections of a guard that is replaced may take so long to send their next request, and be told to come again.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// The front, as the guard holds it.
 #[derive(Debug)]
@@ -31,14 +37,81 @@ pub(crate) struct Carrier {
     state: PathBuf,
     /// The configuration that was read last, by whoever reads it.
     latest: Latest,
+    /// Another guard accepts by now.
+    left: AtomicBool,
+    /// Init, which holds the listeners for the next guard.
+    link: Option<Link>,
+}
+
+/// The key under which init holds a listener.
+pub(crate) fn key(listener: &ListenerConfig) -> String {
+    format!("{LISTENER}{} {}", if listener.tls { "https" } else { "http" }, listener.address)
+}
+
+/// The same for a socket that the service manager listens on for us.
+pub(crate) const ACTIVATED: &str = "activated ";
+
+/// Sockets that somebody bound before, each for the listener that is meant.
+pub(crate) fn bound(config: &FrontConfig, heritage: &mut Heritage) -> Vec<(ListenerConfig, TcpListener)> {
+    let mut kept = heritage.take_all(LISTENER);
+    let mut activated = heritage.take_all(ACTIVATED);
+    let mut found = Vec::new();
+    for listener in &config.listeners {
+        let name = key(listener);
+        let kept =
+            kept.iter().position(|(rest, _)| name.ends_with(rest.as_str())).map(|it| kept.swap_remove(it));
+        let ours = |socket: &std::os::fd::OwnedFd| {
+            let socket = socket.try_clone().map(TcpListener::from);
+            socket.and_then(|it| it.local_addr()).is_ok_and(|address| address == listener.address)
+        };
+        let socket = kept.or_else(|| {
+            let place = activated.iter().position(|(_, socket)| ours(socket))?;
+            Some(activated.swap_remove(place))
+        });
+        if let Some((_, socket)) = socket {
+            let socket = TcpListener::from(socket);
+            if socket.set_nonblocking(true).is_ok() {
+                found.push((*listener, socket));
+            }
+        }
+    }
+    found
 }
 
 /// Where a configuration is left for the front to take up.
 pub(crate) type Latest = Arc<Mutex<Option<Config>>>;
 
 impl Carrier {
-    pub(crate) fn new(front: Front, config: &FrontConfig, state: &Path, latest: Latest) -> Self {
-        Self { front: Arc::new(front), served: served(config), state: state.to_owned(), latest }
+    pub(crate) fn new(
+        front: Front,
+        config: &FrontConfig,
+        state: &Path,
+        latest: Latest,
+        link: Option<Link>,
+    ) -> Self {
+        let carrier = Self {
+            front: Arc::new(front),
+            served: served(config),
+            state: state.to_owned(),
+            latest,
+            left: AtomicBool::new(false),
+            link,
+        };
+        carrier.keep_listeners(&[]);
+        carrier
+    }
+
+    /// Has init hold every listener, and let go of those that were.
+    fn keep_listeners(&self, before: &[ListenerConfig]) {
+        let Some(link) = &self.link else { return };
+        let now = self.front.listeners();
+        for (listener, socket) in &now {
+            // One that is not kept is bound anew by the next guard.
+            let _ = link.keep(&key(listener), socket.as_ref());
+        }
+        for gone in before.iter().filter(|it| now.iter().all(|(other, _)| other != *it)) {
+            let _ = link.say(&ToInit::Drop { key: key(gone) });
+        }
     }
 }
 
@@ -88,8 +161,10 @@ impl Traffic for Carrier {
             return Ok(Some("[front] was removed, which takes a restart of the guard".to_owned()));
         };
         let served = served(&config);
+        let before: Vec<ListenerConfig> = self.front.listeners().into_iter().map(|(it, _)| it).collect();
         let changed = self.front.configure(config).map_err(|error| error.to_string())?;
         self.served = served;
+        self.keep_listeners(&before);
         Ok(changed.anything.then(|| {
             if changed.certificate_stays {
                 "front changed, but for the source of its certificates, which takes a restart of the guard"
@@ -130,7 +205,15 @@ impl Traffic for Carrier {
         })
     }
 
+    fn let_go(&self) {
+        self.front.leave();
+        self.left.store(true, Ordering::Relaxed);
+    }
+
     fn close(&self) {
+        if self.left.load(Ordering::Relaxed) {
+            self.front.linger(LINGER);
+        }
         self.front.close();
         self.front.join();
     }

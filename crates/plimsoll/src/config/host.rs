@@ -32,6 +32,8 @@ pub struct Host {
     is_root: bool,
     passwd: PathBuf,
     group: PathBuf,
+    /// What was found once is not looked for again.
+    trusted: bool,
 }
 
 impl std::fmt::Debug for Host {
@@ -48,7 +50,18 @@ impl Host {
             is_root: rustix::process::geteuid().is_root(),
             passwd: "/etc/passwd".into(),
             group: "/etc/group".into(),
+            trusted: false,
         }
+    }
+
+    /// This machine, for a configuration that was right when its services were started: a program or a folder that has
+    /// vanished since is met when it is needed, and is no reason not to guard the rest.
+    pub fn as_before() -> Self {
+        Self { trusted: true, ..Self::this() }
+    }
+
+    pub(super) const fn is_trusted(&self) -> bool {
+        self.trusted
     }
 
     /// A machine made up by a test: its variables, and its account files in `etc`.
@@ -62,6 +75,7 @@ impl Host {
             is_root,
             passwd: etc.join("passwd"),
             group: etc.join("group"),
+            trusted: false,
         }
     }
 
@@ -85,6 +99,9 @@ enum Unstartable {
 
 pub(super) fn check_command(log: &Log, host: &Host, span: Range<usize>, argv: &[String], service: &Service) {
     let Some(program) = argv.first().filter(|program| !program.is_empty()) else { return };
+    if host.trusted {
+        return;
+    }
     let own = service.environment.get("PATH").map(OsString::from);
     let path = own.or_else(|| host.variable("PATH")).unwrap_or_else(|| PATH_DEFAULT.into());
     let Err(reason) = find_program(program, &service.cwd, &path) else { return };

@@ -150,7 +150,8 @@ fn read_root(root: &Section<'_>, log: &Log, around: Around<'_>) -> Config {
     }
 }
 
-fn text_of(path: &Path) -> Result<String, ConfigErrors> {
+/// The configuration's text, unread.
+pub fn text_of(path: &Path) -> Result<String, ConfigErrors> {
     let failed = |message: String, hint: &str| {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         ConfigErrors::file(path.to_owned(), message, hint)

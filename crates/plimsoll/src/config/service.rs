@@ -144,7 +144,7 @@ fn cwd(section: &Section<'_>, around: Around<'_>) -> PathBuf {
     let written = section.text("cwd", ".");
     let Some(written) = written else { return around.folder.to_owned() };
     let path = joined(around.folder, written.get_ref());
-    if around.host.is_some() && !path.is_dir() {
+    if around.host.is_some_and(|host| !host.is_trusted()) && !path.is_dir() {
         let what = if path.exists() { "is not a folder" } else { "does not exist" };
         let hint = "write a folder, relative to this file";
         section.error(written.span(), format!("cwd {} {what}", path.display()), hint);

@@ -36,7 +36,13 @@ impl Guard {
     pub(super) fn start(stage: &Stage) -> Result<(Self, pipe::Receiver), DemoError> {
         let complaints = File::create(stage.complaints()).map_err(DemoError::Folder)?;
         let mut command = Command::new(&stage.program);
-        command.arg("run").arg(stage.config()).arg("--state").arg(stage.state()).args(["--log", "json"]);
+        // Without init, which would replace a guard that is put to sleep.
+        command
+            .args(["run", "--alone"])
+            .arg(stage.config())
+            .arg("--state")
+            .arg(stage.state())
+            .args(["--log", "json"]);
         for name in MISLEADING {
             command.env_remove(name);
         }

@@ -12,6 +12,7 @@ use super::status::layer_limit;
 use super::table::Table;
 use crate::cli::{CheckArgs, Exit, Global};
 use crate::config::{ADMIN_HTTP_DEFAULT, Config, ConfigErrors, Warning, file_or_default};
+use crate::fit::fit;
 use crate::settings::{self, SettingsError};
 
 /// The cgroups that `check` tries out are not those of a guard that may be running.
@@ -38,7 +39,9 @@ impl CheckError {
 
 pub fn run(args: &CheckArgs, global: &Global, out: &mut dyn Write) -> Result<Exit, CheckError> {
     let path = file_or_default(args.file.as_deref().or(global.config.as_deref()));
-    let (config, warnings) = Config::load(&path).map_err(CheckError::Config)?;
+    let (mut config, warnings) = Config::load(&path).map_err(CheckError::Config)?;
+    let room = settings::room();
+    let fitted = fit(&mut config, room);
     let ground = Ground::survey(Roots::default(), SCOPE);
     let mut services = Vec::new();
     for service in &config.services {
@@ -47,7 +50,8 @@ pub fn run(args: &CheckArgs, global: &Global, out: &mut dyn Write) -> Result<Exi
     if let Some(hierarchy) = &ground.hierarchy {
         hierarchy.remove_if_empty();
     }
-    let warnings = all_warnings(&config, &warnings, &ground);
+    let mut warnings = all_warnings(&config, &warnings, &ground, room);
+    warnings.extend(fitted);
     if args.json {
         let services: Vec<_> =
             services.iter().map(|(name, layers)| json!({ "name": name, "layers": layers })).collect();
@@ -58,7 +62,7 @@ pub fn run(args: &CheckArgs, global: &Global, out: &mut dyn Write) -> Result<Exi
     Ok(Exit::Done)
 }
 
-fn all_warnings(config: &Config, warnings: &[Warning], ground: &Ground) -> Vec<String> {
+fn all_warnings(config: &Config, warnings: &[Warning], ground: &Ground, room: Option<Bytes>) -> Vec<String> {
     let mut all: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     for table in &config.not_yet {
         all.push(format!("[{table}] is understood and checked, but this version does not carry it out yet"));
@@ -70,7 +74,9 @@ fn all_warnings(config: &Config, warnings: &[Warning], ground: &Ground) -> Vec<S
         );
     }
     let walls: u64 = config.services.iter().map(|it| it.memory.hard.0 * u64::from(it.replicas)).sum();
-    if let Some(host) = host_memory(&ground.roots).filter(|host| walls > host.0) {
+    if let Some(room) = room.filter(|room| walls > room.0) {
+        all.push(format!("the walls add up to {}, and all of us together may use {room} here", Bytes(walls)));
+    } else if let Some(host) = host_memory(&ground.roots).filter(|host| walls > host.0) {
         all.push(format!("the walls add up to {}, and this machine has {host}", Bytes(walls)));
     }
     all

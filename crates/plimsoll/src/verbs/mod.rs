@@ -3,6 +3,7 @@
 pub mod check;
 pub mod completions;
 pub mod events;
+pub mod export;
 pub mod incidents;
 pub mod init;
 pub mod logs;
@@ -15,3 +16,4 @@ pub mod sample_service;
 pub mod status;
 pub mod sweep;
 mod table;
+pub mod upgrade;

@@ -1,20 +1,25 @@
 //! `plimsoll run`: guard until told to end.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use plimsoll_front::config::{FrontConfig, ListenerConfig};
 use plimsoll_front::{Front, FrontError};
 use plimsoll_guard::control::ControlError;
 use plimsoll_guard::records::EventRecord;
 use plimsoll_guard::traffic::Traffic;
-use plimsoll_guard::{Guard, GuardError, Hooks, Settings, tell};
+use plimsoll_guard::{Guard, GuardError, Heritage, Hooks, KEY_CONFIG, Settings, keep_text, tell};
+use plimsoll_init::{Link, LinkError, init};
+use plimsoll_kernel::spawn;
 
 use crate::carry::{self, Carrier, Latest};
 use crate::cli::{Exit, Global, LogStyle, Run};
-use crate::config::{Config, ConfigErrors, Host, Warning, file_or_default};
+use crate::config::{self, Config, ConfigErrors, Host, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
 
 /// Lines that wait for a slow terminal; past that they are counted. A thousand services that start at once say so much.
@@ -34,6 +39,8 @@ pub enum RunError {
     Guard(#[from] GuardError),
     #[error(transparent)]
     Front(#[from] FrontError),
+    #[error(transparent)]
+    Init(#[from] LinkError),
 }
 
 impl RunError {
@@ -42,6 +49,7 @@ impl RunError {
             Self::Config(_) | Self::Settings(_) => Exit::Usage,
             Self::Guard(error) => guard_exit(error),
             Self::Front(error) => front_exit(error),
+            Self::Init(_) => Exit::Internal,
         }
     }
 }
@@ -55,7 +63,7 @@ fn guard_exit(error: &GuardError) -> Exit {
             io_exit(source)
         }
         GuardError::Locked { .. } | GuardError::Control(_) => Exit::Usage,
-        GuardError::Driver(_) | GuardError::Runtime(_) => Exit::Internal,
+        GuardError::Driver(_) | GuardError::Runtime(_) | GuardError::Init(_) => Exit::Internal,
     }
 }
 
@@ -69,30 +77,76 @@ fn front_exit(error: &FrontError) -> Exit {
     }
 }
 
+/// Becomes init, which starts a guard of this same program; `--alone` and a kernel that will not have it leave the guard
+/// without one.
 pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
+    if !args.alone {
+        let words = ["plimsoll", init::INIT_WORD].map(OsString::from).into_iter();
+        let whole: Vec<OsString> = words.chain(std::env::args_os().skip(1)).collect();
+        let errno = spawn::replace(Path::new("/proc/self/exe"), &whole);
+        let _ = writeln!(io::stderr(), "plimsoll: no init of its own ({errno}): the guard is its own parent");
+    }
+    guard(args, global, None)
+}
+
+/// The guard that init starts.
+pub fn as_child(args: &Run, global: &Global) -> Result<Exit, RunError> {
+    let _ = rustix::thread::set_name(c"plimsoll-guard");
+    let heritage = Heritage::greet(env!("CARGO_PKG_VERSION"))?;
+    guard(args, global, Some(heritage))
+}
+
+fn guard(args: &Run, global: &Global, mut heritage: Option<Heritage>) -> Result<Exit, RunError> {
     let source = Source { args: args.clone(), global: global.clone() };
-    let (config, settings, warnings) = source.read()?;
-    for warning in &warnings {
+    let kept = heritage.as_mut().and_then(|it| it.take_text(KEY_CONFIG));
+    let is_first = heritage.as_ref().is_none_or(|it| it.welcome().life <= 1);
+    let read = match kept {
+        Some(text) => source.read_as_before(&text)?,
+        None if is_first => source.read()?,
+        None => source.read_as_before("")?,
+    };
+    for warning in read.warnings.iter().filter(|_| is_first) {
         let _ = writeln!(io::stderr(), "{warning}");
     }
-    let (socket, state) = (settings.socket.clone(), settings.state_dir.clone());
+    let link = heritage.as_ref().map(|it| it.link().clone());
+    if let Some(heritage) = &mut heritage {
+        heritage.begin()?;
+        keep_text(heritage.link(), KEY_CONFIG, &read.text);
+    }
+    let (socket, state) = (read.settings.socket.clone(), read.settings.state_dir.clone());
     let style = args.log;
     let (mut printer, rest) = Printer::start();
-    let guard = Guard::prepare(settings)?;
+    let front = front_config(&read.config, &state);
+    let bound = front.as_ref().zip(heritage.as_mut()).map(|(front, it)| carry::bound(front, it));
+    let bound = bound.unwrap_or_default();
     let latest = Latest::default();
-    let traffic = carrier(&config, &state, Arc::clone(&latest))?;
-    let has_front = traffic.is_some();
+    let has_front = front.is_some();
+    let start = |bound| {
+        let start = |front| carrier(front, bound, &state, Arc::clone(&latest), link.clone());
+        front.as_ref().map(start).transpose()
+    };
+    let (guard, traffic) = if is_first {
+        let guard = Guard::prepare_with(read.settings, heritage)?;
+        (guard, start(bound)?)
+    } else {
+        // Connections wait: whoever takes over answers before all else.
+        let traffic = start(bound)?;
+        (Guard::prepare_with(read.settings, heritage)?, traffic)
+    };
     for line in guard.degraded() {
         let _ = writeln!(io::stderr(), "plimsoll: {line}");
     }
     guard.run(Hooks {
         reloader: Box::new(move || {
-            let (config, settings, _) = source.read().map_err(|error| error.to_string())?;
-            if config.front.is_some() && !has_front {
+            let read = source.read().map_err(|error| error.to_string())?;
+            if read.config.front.is_some() && !has_front {
                 return Err("[front] was added, which takes a restart of the guard".to_owned());
             }
-            *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
-            Ok(settings)
+            if let Some(link) = &link {
+                keep_text(link, KEY_CONFIG, &read.text);
+            }
+            *latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(read.config);
+            Ok(read.settings)
         }),
         traffic,
         on_event: Box::new(move |event| printer.print(style, event)),
@@ -101,18 +155,6 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
     // What is still queued is printed, unless nobody reads it.
     let _ = rest.recv_timeout(PRINT_REST);
     Ok(Exit::Done)
-}
-
-/// The front, where one is configured. It listens from here on, and holds until there is an instance.
-fn carrier(config: &Config, state: &Path, latest: Latest) -> Result<Option<Box<dyn Traffic>>, RunError> {
-    let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
-    let Some(front) = carry::config(config, state, descriptors) else { return Ok(None) };
-    let started = Front::start(&front)?;
-    for (address, tls) in started.addresses() {
-        let scheme = if tls { "https" } else { "http" };
-        let _ = writeln!(io::stderr(), "plimsoll: front on {scheme}://{address}");
-    }
-    Ok(Some(Box::new(Carrier::new(started, &front, state, latest))))
 }
 
 fn listening(socket: &std::path::Path) {
@@ -125,21 +167,73 @@ struct Source {
     global: Global,
 }
 
+/// A configuration, all of it checked.
+struct Read {
+    config: Config,
+    settings: Settings,
+    warnings: Vec<Warning>,
+    /// As it was read; empty where it came from the command line.
+    text: String,
+}
+
 impl Source {
-    fn read(&self) -> Result<(Config, Settings, Vec<Warning>), RunError> {
-        let (config, warnings) = if self.args.command.is_empty() {
-            Config::load(&self.path()).map_err(RunError::Config)?
-        } else {
-            let config = Config::for_command(&self.args.command, self.args.options(), &Host::this());
-            (config.map_err(RunError::Config)?, Vec::new())
-        };
+    fn read(&self) -> Result<Read, RunError> {
+        if !self.args.command.is_empty() {
+            return self.of_command(&Host::this());
+        }
+        let path = self.path();
+        let text = config::text_of(&path).map_err(RunError::Config)?;
+        self.of_text(&path, text, Some(&Host::this()))
+    }
+
+    /// What an earlier guard went by, whatever the file says by now, and whatever has vanished that it names. Where not
+    /// even that can be made out, the file counts.
+    fn read_as_before(&self, text: &str) -> Result<Read, RunError> {
+        if !self.args.command.is_empty() {
+            return self.of_command(&Host::as_before());
+        }
+        let path = self.path();
+        let of_text = |host| self.of_text(&path, text.to_owned(), host);
+        of_text(Some(&Host::as_before())).or_else(|_| of_text(None)).or_else(|_| self.read())
+    }
+
+    fn of_text(&self, path: &Path, text: String, host: Option<&Host>) -> Result<Read, RunError> {
+        let (config, warnings) = Config::parse(path, text.clone(), host).map_err(RunError::Config)?;
         let settings = settings::settings(&config, &self.global)?;
-        Ok((config, settings, warnings))
+        Ok(Read { config, settings, warnings, text })
+    }
+
+    fn of_command(&self, host: &Host) -> Result<Read, RunError> {
+        let config = Config::for_command(&self.args.command, self.args.options(), host);
+        let config = config.map_err(RunError::Config)?;
+        let settings = settings::settings(&config, &self.global)?;
+        Ok(Read { config, settings, warnings: Vec::new(), text: String::new() })
     }
 
     fn path(&self) -> PathBuf {
         file_or_default(self.args.file.as_deref().or(self.global.config.as_deref()))
     }
+}
+
+fn front_config(config: &Config, state: &Path) -> Option<FrontConfig> {
+    let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
+    carry::config(config, state, descriptors)
+}
+
+/// The front. It listens from here on, and holds until there is an instance.
+fn carrier(
+    front: &FrontConfig,
+    bound: Vec<(ListenerConfig, TcpListener)>,
+    state: &Path,
+    latest: Latest,
+    link: Option<Link>,
+) -> Result<Box<dyn Traffic>, RunError> {
+    let started = Front::start_on(front, bound)?;
+    for (address, tls) in started.addresses() {
+        let scheme = if tls { "https" } else { "http" };
+        let _ = writeln!(io::stderr(), "plimsoll: front on {scheme}://{address}");
+    }
+    Ok(Box::new(Carrier::new(started, front, state, latest, link)))
 }
 
 /// Prints events beside the guard: a terminal that is stopped, or a pipe that nobody reads, must not hold it up.

@@ -15,6 +15,7 @@ pub struct Folder {
     folder: tempfile::TempDir,
     /// Where the state folder is out of our sight: a place for the control socket that is not.
     pub socket: Option<PathBuf>,
+    alone: bool,
 }
 
 impl Folder {
@@ -22,7 +23,12 @@ impl Folder {
     pub fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("plimsoll-e2e-").tempdir().unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        Self { folder, socket: None }
+        Self { folder, socket: None, alone: false }
+    }
+
+    /// The guard is its own parent, so that a test may hold it still for as long as it likes.
+    pub fn alone() -> Self {
+        Self { alone: true, ..Self::new() }
     }
 
     pub fn path(&self) -> &Path {
@@ -101,6 +107,9 @@ impl Folder {
         command.args(["run", "--log", "json", "--state"]).arg(self.state());
         if let Some(socket) = &self.socket {
             command.arg("--socket").arg(socket);
+        }
+        if self.alone {
+            command.arg("--alone");
         }
         command.args(what);
         command.env(leftovers::MARK, self.mark()).current_dir(self.path());

@@ -44,8 +44,15 @@ impl Guard {
         Self::launch(folder, Command::new(EXE), &[file.to_str().unwrap()])
     }
 
+    /// What was started: init, or a guard that is alone.
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).unwrap()
+    }
+
+    /// The process that decides.
+    #[track_caller]
+    pub fn guard_pid(&self) -> i32 {
+        i32::try_from(self.status().guard.pid).unwrap()
     }
 
     /// The next event of this kind after the last one that was waited for.

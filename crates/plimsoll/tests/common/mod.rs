@@ -9,6 +9,7 @@
 )]
 
 pub mod config;
+pub mod crowd;
 pub mod folder;
 pub mod guard;
 pub mod http;

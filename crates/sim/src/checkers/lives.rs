@@ -29,6 +29,22 @@ impl Checker for Lives {
         nothing_lives_unseen(step)?;
         no_pile_up(step)
     }
+
+    fn forgotten(&mut self, is_held: &dyn Fn(InstanceId) -> bool) {
+        self.held.retain(|id, held| !*held || is_held(*id));
+    }
+
+    fn lost(&mut self, actions: &[Action], known: bool, is_held: &dyn Fn(InstanceId) -> bool) {
+        for action in actions {
+            if let Action::Release { instance } = action {
+                self.held.insert(*instance, is_held(*instance));
+            } else if let Action::Spawn { instance } = action
+                && !known
+            {
+                self.held.remove(instance);
+            }
+        }
+    }
 }
 
 impl Lives {

@@ -14,13 +14,24 @@ mod stages;
 mod traffic;
 mod turns;
 
+use plimsoll_core::{Action, InstanceId};
+
 use crate::facts::Step;
+
+/// The rules that hold whatever happens to the guard; the others are about what one guard does in its life.
+pub(crate) const BEYOND_DEATH: [&str; 3] = ["slots", "lives", "intent"];
 
 pub(crate) trait Checker {
     fn name(&self) -> &'static str;
 
     /// `Err` says what rule was broken, and how.
     fn check(&mut self, step: &Step<'_>) -> Result<(), String>;
+
+    /// These were decided by a guard that was killed before it did them; the next one may know of them, or not.
+    fn lost(&mut self, _actions: &[Action], _known: bool, _is_held: &dyn Fn(InstanceId) -> bool) {}
+
+    /// The next guard knows of nothing but what is held for it.
+    fn forgotten(&mut self, _is_held: &dyn Fn(InstanceId) -> bool) {}
 }
 
 pub(crate) fn all() -> Vec<Box<dyn Checker>> {

@@ -23,13 +23,14 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let stage = Stage::start(setting, &service.config(setting))?;
     stage.wait_for("ready", 1, READY_WITHIN, |_| ())?;
     let pid = stage.wait_for_process(Program::Sample.word(), None, READY_WITHIN)?;
+    let guard = stage.guard_pid();
     service.print(PRINTED_PER_SECOND, WARM_UP + Duration::from_secs(u64::from(LOOKS) + 5))?;
     thread::sleep(WARM_UP);
     let (mut cores, mut printed, mut disk) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..LOOKS {
-        let before = (Instant::now(), proc::cpu_time(stage.pid())?, proc::written_bytes(pid)?);
+        let before = (Instant::now(), proc::cpu_time(guard)?, proc::written_bytes(pid)?);
         thread::sleep(Duration::from_secs(1));
-        let cpu = proc::cpu_time(stage.pid())?.saturating_sub(before.1);
+        let cpu = proc::cpu_time(guard)?.saturating_sub(before.1);
         #[expect(clippy::cast_precision_loss, reason = "exact up to 8 PiB")]
         let bytes = proc::written_bytes(pid)?.saturating_sub(before.2) as f64;
         let seconds = before.0.elapsed().as_secs_f64();

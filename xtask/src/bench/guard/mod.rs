@@ -13,6 +13,7 @@ mod simulation;
 mod spike;
 pub(super) mod stage;
 mod start;
+mod survive;
 
 use crate::bench::Part;
 
@@ -23,5 +24,6 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "restart", run: restart::run },
     Part { name: "footprint", run: footprint::run },
     Part { name: "logs", run: logs::run },
+    Part { name: "survive", run: survive::run },
     Part { name: "simulation", run: simulation::run },
 ];

@@ -74,6 +74,16 @@ impl Service {
         )
     }
 
+    /// The same with a front before it.
+    pub(in crate::bench) fn config_with_front(&self, setting: &Setting<'_>, front: u16) -> String {
+        format!("{}[front]\nhttp = \"127.0.0.1:{front}\"\n", self.config(setting))
+    }
+
+    /// A loopback port that was free a moment ago.
+    pub(in crate::bench) const fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(in crate::bench) fn leak(&self, rate_bytes: u64, total_bytes: u64) -> Result<()> {
         let path = match self.program {
             Program::Sample => "/fault/leak-heap",

@@ -73,6 +73,11 @@ impl Stage {
         self.guard.id()
     }
 
+    /// The process that decides, and init above it.
+    pub(in crate::bench) fn guard_pid(&self) -> u32 {
+        proc::children_running(self.pid(), "run-guard").first().copied().unwrap_or(self.pid())
+    }
+
     /// A verb for this guard; its output.
     pub(in crate::bench) fn verb(&self, plimsoll: &Path, args: &[&str]) -> Result<String> {
         shell::output(&mut self.verb_command(plimsoll, args))

@@ -1,0 +1,182 @@
+//! For the tests of this package alone: init, and guards made for a test, by the words that the shipped binary has for
+//! them. What a guard finds out is init's exit code.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "this is a test's other half")]
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use plimsoll_init::protocol::{ChildKind, ToInit};
+use plimsoll_init::{Link, Told, init};
+use plimsoll_kernel::{inherited, receive_packet, send_packet, spawn};
+
+const FINE: u8 = 42;
+const NOT_FINE: u8 = 43;
+const STARTS_DEFAULT: u64 = 10_000;
+/// Until whatever is allocated once is there.
+const WARM_UP: u64 = 500;
+/// A page or two of the allocator's own; a leak of eight bytes for each start would be more.
+const GROWTH_KIB_MAX: u64 = 64;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let word = |index: usize| words.get(index).and_then(|it| it.to_str()).unwrap_or_default();
+    match word(0) {
+        init::INIT_WORD => ExitCode::from(init::run(&words[1..])),
+        init::GUARD_WORD => as_guard(word(1)),
+        _ => ExitCode::from(2),
+    }
+}
+
+fn starts() -> u64 {
+    std::env::var("PLIMSOLL_STARTS").ok().and_then(|text| text.parse().ok()).unwrap_or(STARTS_DEFAULT)
+}
+
+fn as_guard(kind: &str) -> ExitCode {
+    let fine = match kind {
+        "soak" => soak_guard(),
+        "foreign" => return if foreign_guard() { ExitCode::from(FINE) } else { ExitCode::from(NOT_FINE) },
+        "nonsense" => nonsense_guard(),
+        "deserter" => deserting_guard(),
+        _ => false,
+    };
+    ExitCode::from(u8::from(!fine))
+}
+
+/// Greets, and gives the number of this life and the children that were handed over.
+fn greet(link: &Link) -> (u64, Vec<plimsoll_init::Held>) {
+    link.hello("test").unwrap();
+    let (mut life, mut held) = (0, Vec::new());
+    loop {
+        match link.receive(true).unwrap().unwrap() {
+            Told::Welcome(welcome) => life = welcome.life,
+            Told::Child(child) => held.push(child),
+            Told::Begin => return (life, held),
+            Told::Kept { .. }
+            | Told::KeptAll
+            | Told::Exited { .. }
+            | Told::Orphan
+            | Told::Yield
+            | Told::Leave
+            | Told::NotUpgraded { .. } => {}
+        }
+    }
+}
+
+fn say_bye(link: &Link, fine: bool) -> bool {
+    let code = if fine { FINE } else { NOT_FINE };
+    link.say(&ToInit::Bye { code }).unwrap();
+    true
+}
+
+fn command(argv: &[&str]) -> spawn::Command {
+    let null = OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
+    spawn::Command::new(argv.iter().map(OsString::from).collect(), Vec::new(), "/".into(), null)
+}
+
+fn ear(link: &Link) -> std::sync::mpsc::Receiver<Told> {
+    let (teller, heard) = std::sync::mpsc::sync_channel(64);
+    let ear = link.clone();
+    std::thread::spawn(move || {
+        while let Ok(told) = ear.receive(true) {
+            if told.is_some_and(|told| teller.send(told).is_err()) {
+                return;
+            }
+        }
+    });
+    heard
+}
+
+/// Of init: what it holds of memory that is not a file.
+fn init_kib() -> u64 {
+    let parent = std::os::unix::process::parent_id();
+    let status = fs::read_to_string(format!("/proc/{parent}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// So many at a time, each by a thread of its own.
+const AT_ONCE: u64 = 4;
+
+fn soak_guard() -> bool {
+    let link = Link::inherited().unwrap();
+    greet(&link);
+    let heard = ear(&link);
+    link.say(&ToInit::Ready).unwrap();
+    let all = starts();
+    for _ in 0..AT_ONCE {
+        let link = link.clone();
+        std::thread::spawn(move || {
+            for _ in 0..all / AT_ONCE {
+                link.spawn(ChildKind::Instance, "soak.1", "note", &command(&["/bin/true"]), None).unwrap();
+            }
+        });
+    }
+    let (mut before, mut ended) = (0, 0);
+    while ended < all / AT_ONCE * AT_ONCE {
+        let Told::Exited { child, .. } = heard.recv_timeout(PATIENCE).unwrap() else { continue };
+        link.say(&ToInit::Forget { child }).unwrap();
+        link.say(&ToInit::Fed).unwrap();
+        ended += 1;
+        if ended == WARM_UP {
+            before = init_kib();
+        }
+    }
+    let after = init_kib();
+    println!("{ended} starts: init holds {before} KiB after {WARM_UP}, {after} KiB at the end");
+    say_bye(&link, after <= before + GROWTH_KIB_MAX)
+}
+
+/// Speaks versions that nobody else does.
+fn foreign_guard() -> bool {
+    let socket = inherited(init::LINK_FD).unwrap();
+    // Hello, from version 1000 to 1001, with an empty name.
+    send_packet(&socket, &[1, 0xe8, 3, 0xe9, 3, 0, 0, 0, 0], &[], true).unwrap();
+    let mut buffer = [0; 64];
+    let (length, _) = receive_packet(&socket, &mut buffer, true).unwrap();
+    // Refused, and what init speaks.
+    buffer[..length] == [2, 1, 0, 1, 0]
+}
+
+/// The first one starts a child and then says what nobody understands; the next one finds the child.
+fn nonsense_guard() -> bool {
+    let link = Link::inherited().unwrap();
+    let (life, held) = greet(&link);
+    link.say(&ToInit::Ready).unwrap();
+    if life == 1 {
+        let heard = ear(&link);
+        link.spawn(ChildKind::Instance, "reports.1", "", &command(&["/bin/sleep", "1000"]), None).unwrap();
+        send_packet(&link, &[250, 1, 2, 3], &[], true).unwrap();
+        // It is killed for that.
+        drop(heard.recv_timeout(PATIENCE));
+        std::thread::park_timeout(PATIENCE);
+        return false;
+    }
+    let found = held.iter().any(|child| child.name == "reports.1" && child.end.is_none());
+    for child in &held {
+        let roots = plimsoll_kernel::Roots::default();
+        let _ =
+            plimsoll_kernel::process::signal(&roots, child.identity, plimsoll_kernel::process::Signal::KILL);
+    }
+    say_bye(&link, found && life == 2)
+}
+
+/// The first one leaves right after it has started a child that ends by itself.
+fn deserting_guard() -> bool {
+    let link = Link::inherited().unwrap();
+    let (life, held) = greet(&link);
+    if life == 1 {
+        link.say(&ToInit::Ready).unwrap();
+        let heard = ear(&link);
+        let argv = ["/bin/sh", "-c", "exit 7"];
+        link.spawn(ChildKind::Instance, "reports.1", "where", &command(&argv), None).unwrap();
+        // Its end is on the way or has come; nobody forgets it.
+        drop(heard.recv_timeout(PATIENCE));
+        std::process::abort();
+    }
+    let end = held.iter().find(|child| child.name == "reports.1" && child.note == "where").map(|it| it.end);
+    say_bye(&link, end == Some(Some(plimsoll_kernel::Exit::Code(7))))
+}

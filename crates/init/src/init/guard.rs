@@ -1,0 +1,52 @@
+//! A guard, as init sees it: a process with a socket.
+
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use plimsoll_kernel::Roots;
+use plimsoll_kernel::process::{self, Identity, Signal};
+
+use crate::outbox::Outbox;
+use crate::protocol::Role;
+use crate::watchdog::Watchdog;
+
+/// A guard and what we have of it.
+#[derive(Debug)]
+pub(super) struct Guard {
+    pub(super) identity: Identity,
+    pub(super) socket: OwnedFd,
+    pub(super) outbox: Outbox,
+    pub(super) role: Role,
+    pub(super) greeted: bool,
+    pub(super) ready_since: Option<Instant>,
+    /// It has said that it ends on purpose.
+    pub(super) bye: Option<u8>,
+    /// Its end of the socket is closed.
+    pub(super) silent: bool,
+    pub(super) watchdog: Watchdog,
+}
+
+impl Guard {
+    pub(super) fn new(identity: Identity, socket: OwnedFd, role: Role) -> Self {
+        Self {
+            identity,
+            socket,
+            outbox: Outbox::default(),
+            role,
+            greeted: false,
+            ready_since: None,
+            bye: None,
+            silent: false,
+            watchdog: Watchdog::default(),
+        }
+    }
+
+    pub(super) fn signal(&self, roots: &Roots, signal: Signal) {
+        // Gone already: its end is on the way to us.
+        let _ = process::signal(roots, self.identity, signal);
+    }
+
+    pub(super) fn kill(&self, roots: &Roots) {
+        self.signal(roots, Signal::KILL);
+    }
+}

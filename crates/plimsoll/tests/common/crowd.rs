@@ -1,0 +1,60 @@
+//! Clients that ask without a pause until they are told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use super::{http, until};
+
+const CLIENTS: usize = 4;
+
+pub struct Crowd {
+    stop: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
+    clients: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl Crowd {
+    /// With `posts`, every other client writes.
+    pub fn start(front: SocketAddr, posts: bool) -> Self {
+        let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let client = |index: usize| {
+            let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+            std::thread::spawn(move || {
+                let mut failed = Vec::new();
+                while !stop.load(Ordering::Relaxed) {
+                    let answer = if posts && index.is_multiple_of(2) {
+                        http::post(front, "/reports", r#"{"title":"a","body":"b"}"#)
+                    } else {
+                        http::get(front, "/health")
+                    };
+                    asked.fetch_add(1, Ordering::Relaxed);
+                    if !matches!(&answer, Ok((200 | 201, _))) {
+                        failed.push(format!("{answer:?}"));
+                    }
+                }
+                failed
+            })
+        };
+        let clients = (0..CLIENTS).map(client).collect();
+        Self { stop, asked, clients }
+    }
+
+    pub fn clients(&self) -> usize {
+        self.clients.len()
+    }
+
+    /// Until it has asked this much more.
+    #[track_caller]
+    pub fn goes_on(&self, more: usize) {
+        let before = self.asked.load(Ordering::Relaxed);
+        until("the crowd goes on", || self.asked.load(Ordering::Relaxed) >= before + more);
+    }
+
+    /// What went wrong.
+    pub fn end(self) -> Vec<String> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.clients.into_iter().flat_map(|it| it.join().unwrap()).collect()
+    }
+}
