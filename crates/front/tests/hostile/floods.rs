@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::common::client::{connect_tls, get};
 use crate::common::upstream::{OK, Upstream};
-use crate::common::{NAME, PATIENCE, World, resident, soon, until};
+use crate::common::{NAME, PATIENCE, World, pass, resident, soon, until};
 use crate::http2;
 
 const DATA: u8 = 0;
@@ -370,7 +370,7 @@ async fn an_upload_that_stops_beside_one_that_goes_on() {
     let (_moving, mut stream) = http2::send(&client, post(), false).await;
     soon("the connection to be ended", async {
         while stream.send_data(Bytes::from("x"), false).is_ok() {
-            tokio::time::sleep(WRITE_STALL / 10).await;
+            pass(WRITE_STALL / 10).await;
         }
     })
     .await;
