@@ -38,9 +38,13 @@ pub(crate) fn process_files(bytes: &[u8]) {
             fs::create_dir_all(path).expect("a folder for the files");
         }
         let write = |path: &Path| fs::write(path, bytes).expect("a file in memory");
-        FILES.iter().for_each(|name| write(&own.join(name)));
-        ["tcp", "tcp6"].iter().for_each(|name| write(&own.join("net").join(name)));
-        ["tcp", "tcp6"].iter().for_each(|name| write(&net.join(name)));
+        for name in FILES {
+            write(&own.join(name));
+        }
+        for name in ["tcp", "tcp6"] {
+            write(&own.join("net").join(name));
+            write(&net.join(name));
+        }
         let roots = Roots { proc: folder.to_owned(), ..Roots::default() };
         read_all(&roots);
     });
