@@ -63,6 +63,7 @@ pub(crate) fn start(local: &Rc<Local>, stream: TcpStream, peer: SocketAddr, tls:
     local.watch(meter, task, http2);
 }
 
+/// What few connections go through, or for a short time, is in a box, so that an idle one does not carry room for it.
 async fn serve(
     counted: Counted,
     mut stream: TcpStream,
@@ -75,7 +76,8 @@ async fn serve(
     let setup = local.setup();
     let trusted = setup.trusted.iter().any(|it| it.contains(peer.ip()));
     if setup.proxy_protocol.iter().any(|it| it.contains(peer.ip())) {
-        match tokio::time::timeout(setup.limits.head_wait, proxy_protocol::read(&mut stream)).await {
+        let header = proxy_protocol::read(&mut stream);
+        match Box::pin(tokio::time::timeout(setup.limits.head_wait, header)).await {
             Ok(Ok(client)) => peer = client.unwrap_or(peer),
             // Whoever is listed and says nothing sensible has nothing to say.
             Ok(Err(_)) | Err(_) => return,
@@ -92,17 +94,18 @@ async fn serve(
     }
     let Some(own) = &local.tls else { return };
     // Why a handshake failed is between the client and its own log.
-    let Ok(accepted) = own.acceptor.accept(stream, setup.limits.handshake).await else { return };
+    let accepting = own.acceptor.accept(stream, setup.limits.handshake);
+    let Ok(accepted) = Box::pin(accepting).await else { return };
     match accepted {
         Accepted::Challenge => {}
         Accepted::Stream { stream, alpn: Alpn::Http1, sni } => {
             let line = Line { client, meter, http2: false, sni, places };
-            http1(&local, stream, line, &setup).await;
+            Box::pin(http1(&local, stream, line, &setup)).await;
         }
         Accepted::Stream { stream, alpn: Alpn::Http2, sni } => {
             http2.set(true);
             let line = Line { client, meter, http2: true, sni, places };
-            self::http2(&local, stream, line, &setup).await;
+            Box::pin(self::http2(&local, stream, line, &setup)).await;
         }
     }
 }
