@@ -17,7 +17,7 @@ const FOLDER: &str = "/etc/plimsoll-test";
 const UNITS: &str = "/run/systemd/system";
 const FRONT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Emulation is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn under_systemd() -> bool {
     let here = std::env::var_os("PLIMSOLL_VM").is_some() && Path::new("/run/systemd/system").exists();

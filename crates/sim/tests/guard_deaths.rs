@@ -47,6 +47,7 @@ fn first_broken(count: u64, play: impl Fn(u64) -> Outcome + Sync) -> Option<(u64
     broken.into_inner().expect("no thread panics while it holds this")
 }
 
+#[expect(clippy::print_stdout, reason = "a failed schedule is read in the test's output")]
 fn assert_whole(broken: Option<(u64, Outcome)>, replay: impl Fn(u64) -> Outcome) {
     if let Some((index, outcome)) = broken {
         println!("{}", replay(index).trace.join("\n"));

@@ -22,7 +22,7 @@ const KILLS_DEFAULT: u32 = 100;
 const CLIENTS: u32 = 10;
 const REQUESTS_PER_SECOND: u32 = 200;
 /// A guard that lived a second is replaced at once; the moment after that is drawn by lot.
-const LIFE_MIN: Duration = Duration::from_millis(1000);
+const LIFE_MIN: Duration = Duration::from_secs(1);
 const LIFE_SPREAD_MS: u64 = 600;
 const FRONT_WITHIN_SECONDS: f64 = 0.25;
 const READY_WITHIN: Duration = Duration::from_secs(30);
