@@ -21,6 +21,7 @@ use crate::replay::{Trace, Violation};
 use crate::rng::Rng;
 
 pub use deaths::Deaths;
+pub(crate) use deaths::Left;
 
 /// More steps than this in one run is a run that spins.
 const STEPS_MAX: u64 = 400_000;

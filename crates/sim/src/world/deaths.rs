@@ -21,7 +21,7 @@ pub enum Deaths {
 
 /// What the next guard gets to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+pub(crate) enum Left {
     /// Killed before it saved what it decided last, and so before it did any of it.
     Before,
     /// Killed while it did what it had saved.
@@ -65,7 +65,7 @@ impl World {
         let kernel = &self.kernel;
         let is_held = |id: InstanceId| kernel.holds(id);
         for checker in &mut self.checkers {
-            checker.lost(&actions[done..], left == Left::Saved, &is_held);
+            checker.lost(&actions[done..], left, &is_held);
             if left == Left::Unreadable {
                 checker.forgotten(&is_held);
             }
