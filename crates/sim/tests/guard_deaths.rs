@@ -46,6 +46,7 @@ fn broken(count: u64, play: impl Fn(u64) -> Outcome + Sync) -> BTreeMap<u64, Out
     broken.into_inner().expect("no thread panics while it holds this")
 }
 
+#[expect(clippy::print_stdout, reason = "a failed schedule is read in the output of its test")]
 fn assert_whole(broken: &BTreeMap<u64, Outcome>, replay: impl Fn(u64) -> Outcome) {
     for (index, outcome) in broken.iter().take(SHOWN_MAX) {
         println!("{index} (seed {}): {:?}", outcome.seed, outcome.violation);
