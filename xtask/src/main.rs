@@ -11,6 +11,7 @@
 mod bench;
 mod dist;
 mod error;
+mod fuzz;
 mod shell;
 mod table;
 mod tally;
@@ -47,6 +48,8 @@ enum Verb {
     Vm(vm::Args),
     /// Build the static binary and pack it for release
     Dist,
+    /// Give every parser bytes that it was not meant for; what is found stays in target/fuzz
+    Fuzz(fuzz::Args),
     /// Measure the promises of SPECIFICATION.md
     Bench(bench::Args),
 }
@@ -69,6 +72,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Tidy => tidy::run(&workspace),
         Verb::Vm(args) => vm::run(&workspace, &args).map(drop),
         Verb::Dist => dist::run(&workspace).map(drop),
+        Verb::Fuzz(args) => fuzz::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args),
     }
 }

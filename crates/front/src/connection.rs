@@ -46,13 +46,6 @@ const H2_LINGER_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Counted(pub(crate) Rc<Local>);
 
-impl Counted {
-    pub(crate) fn new(local: &Rc<Local>) -> Self {
-        local.shared.connections.fetch_add(1, Ordering::Relaxed);
-        Self(Rc::clone(local))
-    }
-}
-
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
@@ -89,10 +82,11 @@ async fn serve(
         }
     }
     let most = setup.limits.connections_per_client;
-    let Some(_of_client) = local.shared.count_client(peer.ip().to_canonical(), most) else { return };
+    let Some(of_client) = local.shared.count_client(peer.ip().to_canonical(), most) else { return };
     let client = Client::new(peer, trusted, tls);
+    let places = (counted, of_client);
     if !tls {
-        let line = Line { client, meter, http2: false, sni: None };
+        let line = Line { client, meter, http2: false, sni: None, places };
         http1(&local, Joined(stream), line, &setup).await;
         return;
     }
@@ -102,12 +96,12 @@ async fn serve(
     match accepted {
         Accepted::Challenge => {}
         Accepted::Stream { stream, alpn: Alpn::Http1, sni } => {
-            let line = Line { client, meter, http2: false, sni };
+            let line = Line { client, meter, http2: false, sni, places };
             http1(&local, stream, line, &setup).await;
         }
         Accepted::Stream { stream, alpn: Alpn::Http2, sni } => {
             http2.set(true);
-            let line = Line { client, meter, http2: true, sni };
+            let line = Line { client, meter, http2: true, sni, places };
             self::http2(&local, stream, line, &setup).await;
         }
     }

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::connection::Counted;
 use crate::headers::Client;
 use crate::meter::Meter;
+use crate::shared::ClientCount;
 
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -12,4 +14,7 @@ pub(crate) struct Line {
     pub(crate) http2: bool,
     /// The name that its TLS handshake asked for.
     pub(crate) sni: Option<String>,
+    /// Its places, given back with the last who needs it: a tunnel outlives the connection's HTTP.
+    #[expect(dead_code, reason = "it is held, and that is all")]
+    pub(crate) places: (Counted, ClientCount),
 }

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 use crate::shared::{Backend, Lease};
 use crate::websocket::Frames;
 
-/// A service whose client has ended gets this long to end as well.
+/// A service whose client has ended gets this long to end as well, and a client whose service has.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 const BUFFER_BYTES: usize = 8 * 1024;
 /// A WebSocket close frame, server to client: 1001, going away (RFC 6455, 7.4.1).
@@ -42,7 +42,7 @@ pub(crate) async fn run(
         }
     };
     // It has ended either way.
-    drop(client_write.shutdown().await);
+    let _ = tokio::time::timeout(LAST_WORDS, client_write.shutdown()).await;
     lease.finish(if outcome.is_ok() { Outcome::Served } else { Outcome::Left });
 }
 

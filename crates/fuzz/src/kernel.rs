@@ -43,8 +43,6 @@ pub(crate) fn process_files(bytes: &[u8]) {
         }
         for name in ["tcp", "tcp6"] {
             write(&own.join("net").join(name));
-        }
-        for name in ["tcp", "tcp6"] {
             write(&net.join(name));
         }
         let roots = Roots { proc: folder.to_owned(), ..Roots::default() };

@@ -16,6 +16,7 @@ pub mod logs;
 mod nursery;
 pub mod placeholders;
 mod probe;
+mod quick;
 pub mod records;
 mod state;
 pub mod sweep;

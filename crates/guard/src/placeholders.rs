@@ -7,6 +7,8 @@ const KNOWN: [&str; 2] = ["port", "socket"];
 enum Piece<'a> {
     Text(&'a str),
     Name(&'a str),
+    /// `{name}`, written with its braces doubled.
+    Literal(&'a str),
 }
 
 /// Whether one of `argv` asks for the instance's port.
@@ -27,7 +29,7 @@ pub fn substitute(argument: &str, port: Option<u16>, socket: Option<&str>) -> St
             (Piece::Name("port"), Some(port), _) => text.push_str(&port.to_string()),
             (Piece::Name("socket"), _, Some(socket)) => text.push_str(socket),
             (Piece::Name(name), _, _) => text.extend(["{", name, "}"]),
-            (Piece::Text(piece), _, _) => text.push_str(piece),
+            (Piece::Text(piece) | Piece::Literal(piece), _, _) => text.push_str(piece),
         }
     }
     text
@@ -38,6 +40,8 @@ pub fn escaped(text: &str) -> String {
     let write = |piece| match piece {
         Piece::Text(text) => text.to_owned(),
         Piece::Name(name) => format!("{{{{{name}}}}}"),
+        // What stands doubled is doubled once more, or it would lose a pair.
+        Piece::Literal(text) => format!("{{{{{text}}}}}"),
     };
     pieces(text).into_iter().map(write).collect()
 }
@@ -46,7 +50,7 @@ pub fn escaped(text: &str) -> String {
 pub fn unknown(argument: &str) -> Option<&str> {
     pieces(argument).into_iter().find_map(|piece| match piece {
         Piece::Name(name) if !KNOWN.contains(&name) => Some(name),
-        Piece::Name(_) | Piece::Text(_) => None,
+        Piece::Name(_) | Piece::Text(_) | Piece::Literal(_) => None,
     })
 }
 
@@ -67,7 +71,7 @@ fn pieces(argument: &str) -> Vec<Piece<'_>> {
         at = end + 1;
         if doubled {
             found.push(Piece::Text(&argument[start..open - 1]));
-            found.push(Piece::Text(&argument[open..=end]));
+            found.push(Piece::Literal(&argument[open..=end]));
             start = end + 2;
             at = start;
         } else if before != Some('$') {
@@ -94,6 +98,14 @@ mod tests {
         assert_eq!(filled("--listen=127.0.0.1:{port}"), "--listen=127.0.0.1:4000");
         assert_eq!(filled("{port}-{socket}"), "4000-/run/x.sock");
         assert_eq!(substitute("{port}", None, None), "{port}");
+    }
+
+    #[test]
+    fn what_is_escaped_stays_what_it_was() {
+        for text in ["{port}", "{{port}}", "{{{socket}}}", "{{port}", "{port}}", "${{port}}", "{other}", "{"]
+        {
+            assert_eq!(filled(&escaped(text)), text);
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ enum Source {
     Rustup(&'static [&'static str]),
 }
 
-const NEEDS: [Need; 11] = [
+const NEEDS: [Need; 12] = [
     Need {
         program: "rustfmt",
         is_there: || cargo_knows("fmt"),
@@ -42,6 +42,7 @@ const NEEDS: [Need; 11] = [
         is_there: || shell::has("qemu-system-x86_64"),
         from: Source::Apt("qemu-system-x86"),
     },
+    Need { program: "c++", is_there: || shell::has("c++"), from: Source::Apt("g++") },
     Need {
         program: "systemd-analyze",
         is_there: || shell::has("systemd-analyze"),

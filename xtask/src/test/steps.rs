@@ -8,7 +8,7 @@ use crate::tally::Tally;
 use crate::test::Step;
 use crate::test::suites::{self, Selection, WHOLE};
 use crate::workspace::{MUSL, Workspace};
-use crate::{dist, tidy, vm};
+use crate::{dist, fuzz, tidy, vm};
 
 /// What the examples and the suites start for real: runtimes, a certificate authority, and systemd's own check of units.
 const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble", "systemd-analyze"];
@@ -24,7 +24,7 @@ const SEEDS_VARIABLE: &str = "PLIMSOLL_SEEDS";
 const STATIC: &[&str] = &[MUSL, "musl-gcc"];
 const MACHINE: &[&str] = &[MUSL, "musl-gcc", "cpio", "qemu-system-x86_64", "systemd-analyze"];
 
-pub(super) const STEPS: [Step; 10] = [
+pub(super) const STEPS: [Step; 11] = [
     Step { quick: true, needs: &["rustfmt"], ..Step::new("format", format) },
     Step { quick: true, needs: &["clippy"], ..Step::new("clippy", clippy) },
     Step { quick: true, ..Step::new("tidy", |workspace, _| tidy::run(workspace)) },
@@ -33,6 +33,7 @@ pub(super) const STEPS: [Step; 10] = [
     Step::new("documentation", documentation),
     Step::new("dependencies", dependencies),
     Step::new("simulation", simulation),
+    Step { needs: &["c++"], ..Step::new("fuzzing", |workspace, _| fuzz::briefly(workspace)) },
     Step { needs: MACHINE, ..Step::new("kernel suites in the VM", machine) },
     Step {
         needs: STATIC,
@@ -45,8 +46,14 @@ fn format(workspace: &Workspace, _: &mut Tally) -> Result<()> {
 }
 
 fn clippy(workspace: &Workspace, _: &mut Tally) -> Result<()> {
-    let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
-    shell::run(&mut workspace.cargo(&args), LIMIT)
+    let whole = ["--workspace", "--exclude", "plimsoll-fuzz", "--all-targets", "--all-features"];
+    // Its one feature brings libFuzzer, which is built where it is run and nowhere else.
+    let fuzz = ["--package", "plimsoll-fuzz", "--all-targets"];
+    for packages in [whole.as_slice(), &fuzz] {
+        let args = [&["clippy"], packages, &["--", "-D", "warnings"]].concat();
+        shell::run(&mut workspace.cargo(&args), LIMIT)?;
+    }
+    Ok(())
 }
 
 fn tests(workspace: &Workspace, tally: &mut Tally) -> Result<()> {

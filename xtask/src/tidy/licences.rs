@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::workspace::{Package, Workspace};
 
 /// Licences that one may ship under MIT or Apache-2.0. `deny.toml` holds the same list.
-const ALLOWED: [&str; 9] = [
+const ALLOWED: [&str; 10] = [
     "MIT",
     "Apache-2.0",
     "Apache-2.0 WITH LLVM-exception",
@@ -14,6 +14,8 @@ const ALLOWED: [&str; 9] = [
     "BSD-3-Clause",
     "BSL-1.0",
     "ISC",
+    // The libFuzzer runtime's, which no shipped binary has.
+    "NCSA",
     "Unicode-3.0",
     "Zlib",
 ];

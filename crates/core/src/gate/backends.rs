@@ -84,8 +84,9 @@ pub(super) struct Backend {
     waiting: u32,
     pub(super) streams: u32,
     window: Option<Window>,
-    /// Requests wait there and nothing comes: few more are sent, until something does.
-    stalled: bool,
+    /// Requests wait there and nothing comes: how many it may have at once, until something does. If it hangs, all that
+    /// it gets is lost; if it is only slow, one more will show it.
+    stalled: Option<Window>,
     /// Failures in a row.
     strikes: u32,
     pauses: u32,
@@ -103,7 +104,7 @@ impl Backend {
             waiting: 0,
             streams: 0,
             window: None,
-            stalled: false,
+            stalled: None,
             strikes: 0,
             pauses: 0,
             pause: None,
@@ -141,7 +142,8 @@ impl Backend {
 
     /// Whether one more may go to it.
     pub(super) fn has_room(&self, now: Instant, in_flight_max: u32) -> bool {
-        let allowed = self.window.map_or(in_flight_max, |window| window.size.min(in_flight_max));
+        let windows = [self.window, self.stalled].into_iter().flatten();
+        let allowed = windows.map(|window| window.size).fold(in_flight_max, u32::min);
         // With none at all nothing would ever move again.
         self.is_open() && self.busy() < allowed.max(1) && !self.is_paused(now)
     }
@@ -173,8 +175,8 @@ impl Backend {
 
     fn progresses(&mut self, now: Instant) -> bool {
         self.progress = now;
-        let had_stalled = core::mem::take(&mut self.stalled);
-        if had_stalled {
+        let had_stalled = self.stalled.take().is_some();
+        if had_stalled && self.window.is_none() {
             // Whoever was kept back meanwhile is a crowd.
             self.narrow(now, self.busy() + WINDOW_FIRST);
         }
@@ -266,10 +268,8 @@ impl Backend {
         let stalled = self.stall_due(hang).is_some_and(|at| at <= now);
         if stalled {
             self.progress = now;
-            if !core::mem::replace(&mut self.stalled, true) {
-                // If it hangs, all that it gets from now on is lost; if it is only slow, one more will show it.
-                self.narrow(now, self.busy() + 1);
-            }
+            let first = Window { size: self.busy() + 1, grows: now + WINDOW_GROWS };
+            self.stalled.get_or_insert(first);
         }
         stalled
     }
@@ -303,7 +303,13 @@ impl Backend {
         if let Some(window) = &mut self.window
             && window.grows <= now
         {
-            window.size += if self.stalled { 1 } else { WINDOW_FIRST };
+            window.size += WINDOW_FIRST;
+            window.grows = now + WINDOW_GROWS;
+        }
+        if let Some(window) = &mut self.stalled
+            && window.grows <= now
+        {
+            window.size += 1;
             window.grows = now + WINDOW_GROWS;
         }
         self.drop_wide_window();
@@ -314,7 +320,8 @@ impl Backend {
             return Some(self.progress + hang);
         }
         let awaited = crowd && self.is_open();
-        let window = self.window.filter(|_| awaited).map(|window| window.grows);
+        let window = [self.window, self.stalled].into_iter().flatten().map(|window| window.grows).min();
+        let window = window.filter(|_| awaited);
         let pause = self.pause.filter(|_| awaited).map(|pause| pause.until);
         [self.stall_due(hang), window, pause, self.streams_due(crowd)].into_iter().flatten().min()
     }

@@ -21,7 +21,6 @@ use crate::answer::Answer;
 use crate::body::{BoxError, Carried, Progress, RequestBody, ResponseBody};
 use crate::check;
 use crate::config::{Protocol, ReplayPolicy};
-use crate::connection::Counted;
 use crate::headers::{self, IDEMPOTENCY_KEY};
 use crate::line::Line;
 use crate::local::Local;
@@ -427,12 +426,12 @@ impl Passage {
         let protocol = response.headers().get(http::header::UPGRADE).cloned();
         let service = hyper::upgrade::on(&mut response);
         let websocket = protocol.as_ref().is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"));
-        // Its connection is over for HTTP, and still takes a place.
-        let counted = Counted::new(&self.local);
+        // Its connection is over for HTTP, and still takes its places.
+        let line = Rc::clone(&self.line);
         let stall = self.setup.limits.write_stall;
         tokio::task::spawn_local(async move {
             tunnel::run(client, service, lease, websocket, stall).await;
-            drop(counted);
+            drop(line);
         });
         let (mut parts, _) = response.into_parts();
         headers::to_client(&mut parts.headers);

@@ -131,6 +131,14 @@ pub(crate) async fn until<V>(what: &str, mut condition: impl FnMut() -> Option<V
     }
 }
 
+/// Lets time pass, where the passing of time is what a test is about.
+pub(crate) async fn pass(span: Duration) {
+    let deadline = Instant::now() + span;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()).filter(|it| !it.is_zero()) {
+        tokio::time::sleep(left).await;
+    }
+}
+
 /// Fails with `what` where it takes too long.
 pub(crate) async fn soon<T>(what: &str, wanted: impl Future<Output = T>) -> T {
     let Ok(value) = tokio::time::timeout(PATIENCE * 2, wanted).await else {

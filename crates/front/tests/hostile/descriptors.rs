@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::common::client::{connect, get};
 use crate::common::upstream::Upstream;
-use crate::common::{NAME, PATIENCE, World, instance, until};
+use crate::common::{NAME, PATIENCE, World, instance, pass, until};
 
 /// Names the upstream to the process that is the front.
 const UPSTREAM: &str = "PLIMSOLL_TEST_UPSTREAM";
@@ -97,7 +97,7 @@ async fn accepting_pauses_and_goes_on() {
     let before = small.ask();
     assert!(usize::try_from(before.connections).unwrap() < CLIENTS / 2, "{before:?}");
     let since = Instant::now();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    pass(Duration::from_secs(1)).await;
     let after = small.ask();
     let busy = after.cpu.saturating_sub(before.cpu).as_secs_f64() / since.elapsed().as_secs_f64();
     assert!(busy < BUSY_MAX, "{busy:.2} of a core for nothing");

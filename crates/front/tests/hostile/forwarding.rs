@@ -6,7 +6,7 @@ use plimsoll_front::config::{AccessLogConfig, AccessLogStyle, Network};
 
 use crate::common::client::{ask, connect, get};
 use crate::common::upstream::{OK, Upstream};
-use crate::common::{NAME, World, until};
+use crate::common::{NAME, World, pass, until};
 
 fn here() -> Vec<Network> {
     vec![Network::parse("127.0.0.1").unwrap()]
@@ -152,7 +152,7 @@ async fn logged(style: AccessLogStyle) -> Vec<String> {
     let mut held = connect(world.http).await;
     held.send("GET /held?secret=1 HTTP/1.1\r\nHost: a\r\n\r\n").await;
     until("it to be held", || (world.held() == 1).then_some(())).await;
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    pass(std::time::Duration::from_millis(20)).await;
     world.admit(1, &upstream.endpoint);
     assert_eq!(held.response().await.unwrap().status(), 200);
     assert_eq!(get(world.http, "/again").await.status(), 200);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::common::client::{connect, connect_tls, get};
 use crate::common::upstream::{OK, Upstream};
 use crate::common::wire::Wire;
-use crate::common::{NAME, World, soon, until};
+use crate::common::{NAME, World, pass, soon, until};
 
 const LIMIT: Duration = Duration::from_millis(300);
 const FAR: Duration = Duration::from_mins(10);
@@ -51,7 +51,7 @@ async fn ended(world: &World, why: impl Fn(&FrontCounts) -> u64) {
 async fn drip(wire: &mut Wire<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>, byte: &[u8]) {
     soon("the dripping to be ended", async {
         while wire.io.write_all(byte).await.is_ok() {
-            tokio::time::sleep(LIMIT / 10).await;
+            pass(LIMIT / 10).await;
         }
     })
     .await;
@@ -228,9 +228,9 @@ async fn an_upload_that_waited_for_its_turn_is_not_slow() {
     let mut client = connect(world.http).await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n").await;
     until("it to be held", || (world.held() == 1).then_some(())).await;
-    tokio::time::sleep(LIMIT * 4).await;
+    pass(LIMIT * 4).await;
     world.admit(1, &upstream.endpoint);
-    tokio::time::sleep(LIMIT).await;
+    pass(LIMIT).await;
     client.send("0\r\n\r\n").await;
     assert_eq!(client.response().await.unwrap().text(), "ok");
 }
@@ -246,7 +246,7 @@ async fn what_waits_for_the_service_is_not_slow() {
     let mut client = connect(world.http).await;
     client.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").await;
     until("it to be held", || (world.held() == 1).then_some(())).await;
-    tokio::time::sleep(LIMIT * 4).await;
+    pass(LIMIT * 4).await;
     world.admit(1, &upstream.endpoint);
     assert_eq!(client.response().await.unwrap().text(), "ok");
 }

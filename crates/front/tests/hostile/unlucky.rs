@@ -11,7 +11,7 @@ use tokio::io::AsyncWriteExt;
 use crate::common::client::{ask, connect, get};
 use crate::common::upstream::{OK, Served, Upstream};
 use crate::common::wire::{Message, Wire};
-use crate::common::{NAME, World, soon, until};
+use crate::common::{NAME, World, pass, soon, until};
 
 const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -84,7 +84,7 @@ async fn half_an_answer_is_never_taken_for_a_whole() {
                 served.send(half).await;
                 if resets {
                     // The half arrives before the end does.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    pass(Duration::from_millis(50)).await;
                     reset(&served);
                 }
             })
@@ -221,7 +221,7 @@ async fn an_upload_takes_the_time_that_it_takes() {
     client.send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n").await;
     for _ in 0..20 {
         client.send("5\r\nhello\r\n").await;
-        tokio::time::sleep(Duration::from_millis(40)).await;
+        pass(Duration::from_millis(40)).await;
     }
     client.send("0\r\n\r\n").await;
     assert_eq!(client.response().await.unwrap().text(), "ok");

@@ -43,6 +43,7 @@ use crate::ground::Ground;
 use crate::ledger::LedgerHandle;
 use crate::logs::PumpHandle;
 use crate::nursery::Nursery;
+use crate::quick::QuickMap;
 use crate::records::{Evidence, IncidentRecord};
 use crate::traffic::{Traffic, TrafficNews};
 use crate::workload::{Settings, Workload};
@@ -166,7 +167,7 @@ pub struct Driver {
     settings: Settings,
     ground: Arc<Ground>,
     seats: Vec<Seat>,
-    instances: HashMap<InstanceId, Running>,
+    instances: QuickMap<InstanceId, Running>,
     by_pid: HashMap<i32, Owner>,
     early_exits: HashMap<i32, (tokio::time::Instant, kernel::Exit)>,
     launches: usize,
@@ -226,7 +227,7 @@ impl Driver {
             head: Head::new(parts.ledger.next_incident_id()),
             clock: Clock::start(),
             seats: Vec::new(),
-            instances: HashMap::new(),
+            instances: QuickMap::default(),
             by_pid: HashMap::new(),
             early_exits: HashMap::new(),
             launches: 0,

@@ -1,7 +1,6 @@
 //! Measurements summed up by the minute, in memory; the store sums up minutes to hours.
 
-use std::collections::HashMap;
-
+use crate::quick::QuickMap;
 use crate::records::{SampleRow, Spread};
 
 pub(super) const MINUTE_SECONDS: i64 = 60;
@@ -21,7 +20,7 @@ pub(super) struct Minute {
 /// The minutes that are not over yet, one per instance.
 #[derive(Debug, Default)]
 pub(super) struct Rollups {
-    buckets: HashMap<String, Bucket>,
+    buckets: QuickMap<String, Bucket>,
 }
 
 impl Rollups {

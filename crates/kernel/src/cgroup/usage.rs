@@ -35,13 +35,13 @@ impl MemoryUse {
                 b"kernel" => whole = Some(value),
                 b"slab_reclaimable" => found.kernel_reclaimable_bytes = value,
                 b"sock" | b"slab" | b"kernel_stack" | b"pagetables" | b"percpu" | b"vmalloc" => {
-                    parts += value;
+                    parts = parts.saturating_add(value);
                 }
                 _ => {}
             }
         }
         // `kernel` leaves socket buffers out, and they are the service's as well.
-        found.kernel_bytes = whole.map_or(parts, |kernel| kernel + sock(stat));
+        found.kernel_bytes = whole.map_or(parts, |kernel| kernel.saturating_add(sock(stat)));
         found.file_bytes = file.saturating_sub(found.shmem_bytes);
         found
     }

@@ -86,7 +86,7 @@ impl Stat {
             state: field(3)?.chars().next()?,
             ppid: field(4)?.parse().ok()?,
             session: field(6)?.parse().ok()?,
-            cpu_ticks: number(14)? + number(15)?,
+            cpu_ticks: number(14)?.saturating_add(number(15)?),
             threads: number(20)?,
             start_time: number(22)?,
             rss_pages: number(24)?,

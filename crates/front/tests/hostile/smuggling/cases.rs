@@ -45,6 +45,26 @@ const EVIL: &str = "GET /evil HTTP/1.1\r\nHost: a\r\n\r\n";
 const HELLO: &[&str] = &["POST / hello"];
 const ROOT: &[&str] = &["GET /"];
 
+/// No plain numbers, or none that fits.
+const BAD_LENGTHS: [&str; 16] = [
+    "5, 5",
+    "5, 6",
+    "5,",
+    "+5",
+    "-5",
+    "-0",
+    "0x5",
+    "5a",
+    "5 5",
+    "",
+    "5.0",
+    "5e0",
+    "\"5\"",
+    "\u{664}",
+    "99999999999999999999",
+    "18446744073709551616",
+];
+
 /// RFC 9112, 6.2 and 6.3; RFC 9110, 8.6.
 pub(super) fn lengths() -> Vec<Case> {
     let mut all = vec![
@@ -103,25 +123,7 @@ pub(super) fn lengths() -> Vec<Case> {
             Passes(&["POST /", "GET /evil"]),
         ),
     ];
-    let bad = [
-        "5, 5",
-        "5, 6",
-        "5,",
-        "+5",
-        "-5",
-        "-0",
-        "0x5",
-        "5a",
-        "5 5",
-        "",
-        "5.0",
-        "5e0",
-        "\"5\"",
-        "\u{664}",
-        "99999999999999999999",
-        "18446744073709551616",
-    ];
-    all.extend(bad.map(|length| {
+    all.extend(BAD_LENGTHS.map(|length| {
         post(&format!("length {length:?}"), &format!("Content-Length: {length}\r\n\r\nhello"), Refused(400))
     }));
     all
