@@ -13,7 +13,8 @@ use common::{EXE, http, leftovers, not_run, stderr, stdout};
 use plimsoll_guard::records::Status;
 use rustix::process::Signal;
 
-const FOLDER: &str = "/etc/plimsoll-test";
+/// Where services may write: `/etc` is sealed by the unit.
+const FOLDER: &str = "/var/lib/plimsoll-test";
 const UNITS: &str = "/run/systemd/system";
 const FRONT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
 /// Emulation is slow.
@@ -57,7 +58,8 @@ fn property(name: &str) -> String {
 
 fn log() -> String {
     let shown = systemctl(&["status", "plimsoll.service", "plimsoll.socket", "--no-pager", "--full"]);
-    format!("{}{}", stdout(&shown), stderr(&shown))
+    let events = Command::new(EXE).arg("events").output().unwrap();
+    format!("{}{}{}{}", stdout(&shown), stderr(&shown), stdout(&events), stderr(&events))
 }
 
 fn status() -> Option<Status> {
