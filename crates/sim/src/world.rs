@@ -45,6 +45,7 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     settled_since: Option<Instant>,
     pub(crate) deaths: Deaths,
+    died: u32,
     /// A new guard is just taking over.
     adopting: bool,
     plant: Option<Planted>,
@@ -96,6 +97,7 @@ impl World {
             steps: 0,
             settled_since: None,
             deaths: Deaths::None,
+            died: 0,
             adopting: false,
             plant,
             saved: Vec::new(),

@@ -1,5 +1,6 @@
 //! The guard is killed at every step: never two writers, never an orphan, never a lost instance.
-//! `PLIMSOLL_DEATH_SEEDS` says how many seeds have it die now and then, `PLIMSOLL_DEATH_EVERY` how many at every step.
+//! `PLIMSOLL_DEATH_SEEDS` says how many seeds have it die now and then, `PLIMSOLL_DEATH_FIRST` which is the first of them,
+//! and `PLIMSOLL_DEATH_EVERY` how many have it die at every step.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -59,10 +60,11 @@ fn assert_whole(broken: &BTreeMap<u64, Outcome>, replay: impl Fn(u64) -> Outcome
 
 #[test]
 fn a_guard_that_dies_again_and_again_loses_nobody() {
+    let first = number("PLIMSOLL_DEATH_FIRST", 0);
     let count = number("PLIMSOLL_DEATH_SEEDS", SEEDS_DEFAULT);
     let often = |seed: u64| Deaths::Often(OFTEN[usize::try_from(seed % 3).expect("small")]);
-    let play = |seed| run_with_deaths(seed, None, often(seed), false);
-    assert_whole(&broken(count, play), |seed| run_with_deaths(seed, None, often(seed), true));
+    let play = |index, traced| run_with_deaths(first + index, None, often(first + index), traced);
+    assert_whole(&broken(count, |index| play(index, false)), |index| play(index, true));
 }
 
 #[test]
