@@ -114,6 +114,8 @@ fn the_exported_unit_guards_survives_and_stops_under_systemd() {
 
     // init ends: systemd holds the socket, ends what is left, and starts everything again.
     leftovers::kill(property("MainPID").parse().unwrap(), Signal::KILL);
+    // Until it is gone, the guard may still accept what it will not answer.
+    until("the guard is gone with it", || leftovers::is_over(pid(after.guard.pid)).then_some(()));
     assert!(matches!(http::get(FRONT, "/health"), Ok((200, _))), "{}", log());
     until("systemd has restarted it", || (property("NRestarts") == "1").then_some(()));
     let again = ready();
