@@ -15,9 +15,7 @@ fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     // Before anything else is touched: init is to stay small.
     match words.next() {
-        Some(word) if word == init::INIT_WORD => {
-            return ExitCode::from(init::run(&words.collect::<Vec<_>>()));
-        }
+        Some(word) if word == init::INIT_WORD => ExitCode::from(init::run(&words.collect::<Vec<_>>())),
         Some(word) if word == init::GUARD_WORD => {
             let words = std::iter::once(OsString::from("plimsoll")).chain(words);
             as_guard(Cli::parse_from(words)).report()

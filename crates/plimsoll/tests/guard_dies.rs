@@ -11,7 +11,7 @@ use common::config::{sample, worker};
 use common::crowd::Crowd;
 use common::guard::{Folder, Guard};
 use common::{EXE, assert_exit, http, leftovers, stderr, until, until_some};
-use plimsoll_guard::records::{EventRecord, Status};
+use plimsoll_guard::records::{EventRecord, InstanceStatus, ServiceStatus, Status};
 use rustix::process::Signal;
 
 fn with_front(tables: &str) -> (String, SocketAddr) {
@@ -33,13 +33,14 @@ fn message(event: &EventRecord) -> &str {
     event.detail["message"].as_str().unwrap_or_default()
 }
 
-/// What must not change by the end of a guard.
-fn facts(status: &Status) -> Vec<(String, String, Vec<(String, Option<i32>, Option<String>)>, u64, u64)> {
-    let instances = |it: &plimsoll_guard::records::ServiceStatus| {
-        it.instances.iter().map(|it| (it.id.clone(), it.pid, it.address.clone())).collect()
+/// What must not change by the end of a guard: of each service its intent and counts, of each instance who and where.
+fn facts(status: &Status) -> Vec<String> {
+    let instance = |it: &InstanceStatus| format!("{} {:?} {:?}", it.id, it.pid, it.address);
+    let service = |it: &ServiceStatus| {
+        let instances: Vec<String> = it.instances.iter().map(instance).collect();
+        format!("{} {} {:?} {} {}", it.name, it.intent, instances, it.recycles, it.restarts)
     };
-    let all = status.services.iter();
-    all.map(|it| (it.name.clone(), it.intent.clone(), instances(it), it.recycles, it.restarts)).collect()
+    status.services.iter().map(service).collect()
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::replay::{Trace, Violation};
 use crate::rng::Rng;
 
 pub use deaths::Deaths;
+pub(crate) use deaths::Left;
 
 /// More steps than this in one run is a run that spins.
 const STEPS_MAX: u64 = 400_000;
@@ -44,6 +45,7 @@ pub(crate) struct World {
     pub(crate) steps: u64,
     settled_since: Option<Instant>,
     pub(crate) deaths: Deaths,
+    died: u32,
     /// A new guard is just taking over.
     adopting: bool,
     plant: Option<Planted>,
@@ -95,6 +97,7 @@ impl World {
             steps: 0,
             settled_since: None,
             deaths: Deaths::None,
+            died: 0,
             adopting: false,
             plant,
             saved: Vec::new(),

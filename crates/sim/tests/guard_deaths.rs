@@ -1,6 +1,8 @@
 //! The guard is killed at every step: never two writers, never an orphan, never a lost instance.
-//! `PLIMSOLL_DEATH_SEEDS` says how many seeds have it die now and then, `PLIMSOLL_DEATH_EVERY` how many at every step.
+//! `PLIMSOLL_DEATH_SEEDS` says how many seeds have it die now and then, `PLIMSOLL_DEATH_FIRST` which is the first of them,
+//! and `PLIMSOLL_DEATH_EVERY` how many have it die at every step.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -12,17 +14,19 @@ const SEEDS_DEFAULT: u64 = 600;
 /// Seeds that are run once for each of their steps, of those with so few that this takes seconds.
 const EVERY_DEFAULT: usize = 3;
 const STEPS_MAX: u64 = 1500;
-const MUTANT_SEEDS: u64 = 400;
+/// So many failures are shown; the others are counted.
+const SHOWN_MAX: usize = 25;
+const MUTANT_SEEDS: u64 = 60;
 const OFTEN: [u64; 3] = [2, 20, 150];
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// Runs `play` for every number below `count`, on all processors; the first that broke a rule.
-fn first_broken(count: u64, play: impl Fn(u64) -> Outcome + Sync) -> Option<(u64, Outcome)> {
+/// Runs `play` for every number below `count`, on all processors; those that broke a rule.
+fn broken(count: u64, play: impl Fn(u64) -> Outcome + Sync) -> BTreeMap<u64, Outcome> {
     let next = AtomicU64::new(0);
-    let broken: Mutex<Option<(u64, Outcome)>> = Mutex::new(None);
+    let broken = Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -34,11 +38,7 @@ fn first_broken(count: u64, play: impl Fn(u64) -> Outcome + Sync) -> Option<(u64
                     }
                     let outcome = play(index);
                     if outcome.violation.is_some() {
-                        let mut first = broken.lock().expect("no thread panics while it holds this");
-                        if first.as_ref().is_none_or(|(other, _)| index < *other) {
-                            *first = Some((index, outcome));
-                        }
-                        return;
+                        broken.lock().expect("no thread panics while it holds this").insert(index, outcome);
                     }
                 }
             });
@@ -47,19 +47,24 @@ fn first_broken(count: u64, play: impl Fn(u64) -> Outcome + Sync) -> Option<(u64
     broken.into_inner().expect("no thread panics while it holds this")
 }
 
-fn assert_whole(broken: Option<(u64, Outcome)>, replay: impl Fn(u64) -> Outcome) {
-    if let Some((index, outcome)) = broken {
-        println!("{}", replay(index).trace.join("\n"));
-        panic!("{index} (seed {}): {:?}", outcome.seed, outcome.violation);
+#[expect(clippy::print_stdout, reason = "a failed schedule is read in the output of its test")]
+fn assert_whole(broken: &BTreeMap<u64, Outcome>, replay: impl Fn(u64) -> Outcome) {
+    for (index, outcome) in broken.iter().take(SHOWN_MAX) {
+        println!("{index} (seed {}): {:?}", outcome.seed, outcome.violation);
     }
+    if let Some((index, _)) = broken.first_key_value() {
+        println!("\nthe end of {index}:\n{}", replay(*index).trace.join("\n"));
+    }
+    assert!(broken.is_empty(), "{} broke a rule", broken.len());
 }
 
 #[test]
 fn a_guard_that_dies_again_and_again_loses_nobody() {
+    let first = number("PLIMSOLL_DEATH_FIRST", 0);
     let count = number("PLIMSOLL_DEATH_SEEDS", SEEDS_DEFAULT);
     let often = |seed: u64| Deaths::Often(OFTEN[usize::try_from(seed % 3).expect("small")]);
-    let play = |seed| run_with_deaths(seed, None, often(seed), false);
-    assert_whole(first_broken(count, play), |seed| run_with_deaths(seed, None, often(seed), true));
+    let play = |index, traced| run_with_deaths(first + index, None, often(first + index), traced);
+    assert_whole(&broken(count, |index| play(index, false)), |index| play(index, true));
 }
 
 #[test]
@@ -68,19 +73,16 @@ fn killed_at_every_step_of_a_schedule_the_guard_loses_nobody() {
     let all = (0..).map(|seed| (seed, run(seed, None).steps)).filter(|(_, steps)| *steps <= STEPS_MAX);
     for (seed, steps) in all.take(usize::try_from(wanted).expect("few")) {
         let play = |step| run_with_deaths(seed, None, Deaths::At(step + 1), false);
-        assert_whole(first_broken(steps, play), |step| {
-            run_with_deaths(seed, None, Deaths::At(step + 1), true)
-        });
+        assert_whole(&broken(steps, play), |step| run_with_deaths(seed, None, Deaths::At(step + 1), true));
     }
 }
 
 #[test]
 fn every_bug_planted_in_taking_over_is_caught() {
     for bug in Planted::OF_ADOPTION {
-        let caught = first_broken(MUTANT_SEEDS, |seed| {
-            run_with_deaths(seed, Some(bug), Deaths::Often(OFTEN[1]), false)
-        });
-        let (seed, outcome) = caught.unwrap_or_else(|| panic!("{bug:?} was not caught"));
+        let caught =
+            broken(MUTANT_SEEDS, |seed| run_with_deaths(seed, Some(bug), Deaths::Often(OFTEN[1]), false));
+        let (seed, outcome) = caught.first_key_value().unwrap_or_else(|| panic!("{bug:?} was not caught"));
         println!("{bug:?}: seed {seed}, {:?}", outcome.violation);
     }
 }

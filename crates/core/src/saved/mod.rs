@@ -64,6 +64,11 @@ impl SavedService {
         self.incident.as_ref().map(|it| it.id)
     }
 
+    /// Whether it was decided that this instance is to be replaced, once its turn comes.
+    pub fn is_doomed(&self, number: u64) -> bool {
+        self.instances.iter().any(|it| it.number == number && it.doom.is_some())
+    }
+
     /// Whether this instance's end has been dealt with already.
     pub fn has_exited(&self, number: u64) -> bool {
         self.instances.iter().any(|it| it.number == number && it.exit.is_some())

@@ -12,7 +12,7 @@ use super::{EXE, forget_developer, leftovers};
 
 /// Where a test lives: its configuration, its state folder, its files.
 pub struct Folder {
-    folder: tempfile::TempDir,
+    root: tempfile::TempDir,
     /// Where the state folder is out of our sight: a place for the control socket that is not.
     pub socket: Option<PathBuf>,
     alone: bool,
@@ -21,9 +21,9 @@ pub struct Folder {
 impl Folder {
     /// Open to everybody, since some services run as somebody else.
     pub fn new() -> Self {
-        let folder = tempfile::Builder::new().prefix("plimsoll-e2e-").tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        Self { folder, socket: None, alone: false }
+        let root = tempfile::Builder::new().prefix("plimsoll-e2e-").tempdir().unwrap();
+        fs::set_permissions(root.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        Self { root, socket: None, alone: false }
     }
 
     /// The guard is its own parent, so that a test may hold it still for as long as it likes.
@@ -32,7 +32,7 @@ impl Folder {
     }
 
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.root.path()
     }
 
     pub fn state(&self) -> PathBuf {

@@ -6,6 +6,7 @@ use plimsoll_core::{Action, InstanceId};
 
 use super::{Checker, rule};
 use crate::facts::Step;
+use crate::world::Left;
 
 /// Lead, successor, and one that is still going: more than this in one slot is a pile-up.
 const PER_SLOT_MAX: usize = 4;
@@ -34,12 +35,13 @@ impl Checker for Lives {
         self.held.retain(|id, held| !*held || is_held(*id));
     }
 
-    fn lost(&mut self, actions: &[Action], known: bool, is_held: &dyn Fn(InstanceId) -> bool) {
+    fn lost(&mut self, actions: &[Action], left: Left, is_held: &dyn Fn(InstanceId) -> bool) {
         for action in actions {
             if let Action::Release { instance } = action {
-                self.held.insert(*instance, is_held(*instance));
+                // One step back nobody had thought of giving it back.
+                self.held.insert(*instance, left == Left::Before || is_held(*instance));
             } else if let Action::Spawn { instance } = action
-                && !known
+                && left != Left::Saved
             {
                 self.held.remove(instance);
             }

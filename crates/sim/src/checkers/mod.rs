@@ -17,6 +17,7 @@ mod turns;
 use plimsoll_core::{Action, InstanceId};
 
 use crate::facts::Step;
+use crate::world::Left;
 
 /// The rules that hold whatever happens to the guard; the others are about what one guard does in its life.
 pub(crate) const BEYOND_DEATH: [&str; 3] = ["slots", "lives", "intent"];
@@ -28,7 +29,7 @@ pub(crate) trait Checker {
     fn check(&mut self, step: &Step<'_>) -> Result<(), String>;
 
     /// These were decided by a guard that was killed before it did them; the next one may know of them, or not.
-    fn lost(&mut self, _actions: &[Action], _known: bool, _is_held: &dyn Fn(InstanceId) -> bool) {}
+    fn lost(&mut self, _actions: &[Action], _left: Left, _is_held: &dyn Fn(InstanceId) -> bool) {}
 
     /// The next guard knows of nothing but what is held for it.
     fn forgotten(&mut self, _is_held: &dyn Fn(InstanceId) -> bool) {}

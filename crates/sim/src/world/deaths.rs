@@ -9,6 +9,9 @@ use crate::checkers::BEYOND_DEATH;
 use crate::front::Front;
 use crate::replay::Violation;
 
+/// In one run. More of them would only be more of the same: a storm of deaths that forgets every back-off.
+const DEATHS_MAX: u32 = 300;
+
 /// When the guard is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deaths {
@@ -21,7 +24,7 @@ pub enum Deaths {
 
 /// What the next guard gets to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Left {
+pub(crate) enum Left {
     /// Killed before it saved what it decided last, and so before it did any of it.
     Before,
     /// Killed while it did what it had saved.
@@ -41,13 +44,17 @@ impl World {
             Deaths::At(step) => self.steps == step,
             Deaths::Often(thousandths) => {
                 let measured = matches!(event, Some(Event::Sampled { .. } | Event::InFlight { .. }));
-                !measured && self.facts.healed.is_none() && self.kernel.rng.between(0, 999) < thousandths
+                !measured
+                    && self.died < DEATHS_MAX
+                    && self.facts.healed.is_none()
+                    && self.kernel.rng.between(0, 999) < thousandths
             }
         }
     }
 
     /// The end of the guard after so much of what it had decided, and the beginning of the next one.
     pub(super) fn die(&mut self, event: Option<&Event>, actions: &[Action]) -> Result<(), Violation> {
+        self.died += 1;
         let told = matches!(event, Some(Event::Ordered { .. } | Event::Configured { .. }));
         let left = match self.kernel.rng.between(0, 9) {
             // Who ordered something was answered, so it is saved.
@@ -65,7 +72,7 @@ impl World {
         let kernel = &self.kernel;
         let is_held = |id: InstanceId| kernel.holds(id);
         for checker in &mut self.checkers {
-            checker.lost(&actions[done..], left == Left::Saved, &is_held);
+            checker.lost(&actions[done..], left, &is_held);
             if left == Left::Unreadable {
                 checker.forgotten(&is_held);
             }
@@ -104,7 +111,12 @@ impl World {
             // As the ledger has it: no number is given twice.
             head.add(service.config.clone(), service.next_number);
         }
-        let ready = self.ready();
+        let is_doomed = |id: &InstanceId| {
+            let name = &self.facts.services[id.service.0 as usize].config.name;
+            saved.as_ref().and_then(|it| it.service(name)).is_some_and(|it| it.is_doomed(id.number))
+        };
+        let mut ready = self.ready();
+        ready.retain(|id| !is_doomed(id));
         self.head = head;
         let mut ended = Vec::new();
         let mut unstarted = Vec::new();

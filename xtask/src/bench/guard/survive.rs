@@ -22,7 +22,7 @@ const KILLS_DEFAULT: u32 = 100;
 const CLIENTS: u32 = 10;
 const REQUESTS_PER_SECOND: u32 = 200;
 /// A guard that lived a second is replaced at once; the moment after that is drawn by lot.
-const LIFE_MIN: Duration = Duration::from_millis(1000);
+const LIFE_MIN: Duration = Duration::from_secs(1);
 const LIFE_SPREAD_MS: u64 = 600;
 const FRONT_WITHIN_SECONDS: f64 = 0.25;
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -58,7 +58,8 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
         outcome.map(|(killed, answers)| (failed, killed, answers))
     })?;
     let same = stage.wait_for_process(Program::Sample.word(), None, READY_WITHIN)? == instance;
-    let in_flight = |it: &&Failed| killed.iter().any(|at| it.sent <= *at && *at <= it.ended);
+    // Until it is gone, what dies may still accept.
+    let in_flight = |it: &&Failed| killed.iter().any(|(at, gone)| it.sent <= *gone && *at <= it.ended);
     let lost = failed.iter().filter(in_flight).count() as u64;
     let others: Vec<&Failed> = failed.iter().filter(|it| !in_flight(it)).collect();
     for it in others.iter().take(5) {
@@ -77,17 +78,23 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
 }
 
 type Answers = Vec<(Duration, Duration)>;
+/// The signal was sent, and the process was gone.
+type Killed = (Instant, Instant);
 
-fn kill_on(stage: &Stage, front: SocketAddr, kills: u32) -> Result<(Vec<Instant>, Answers)> {
+fn kill_on(stage: &Stage, front: SocketAddr, kills: u32) -> Result<(Vec<Killed>, Answers)> {
     let socket = stage.folder().join("state/plimsoll.sock");
     let (mut killed, mut answers) = (Vec::new(), Vec::new());
     let mut lot = u64::from(std::process::id());
     for _ in 0..kills {
         lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         thread::sleep(LIFE_MIN + Duration::from_millis((lot >> 33) % LIFE_SPREAD_MS));
+        let guard = stage.guard_pid();
         let at = Instant::now();
-        killed.push(at);
-        signal(stage.guard_pid(), Signal::KILL);
+        signal(guard, Signal::KILL);
+        while stage.guard_pid() == guard && at.elapsed() < READY_WITHIN {
+            thread::yield_now();
+        }
+        killed.push((at, Instant::now()));
         // While the old one dies a connection may still reach it, and end with it: then it is asked again.
         let front = until_answered(|| ask(front)).map_err(|why| stage.blame(&why))?;
         let control = until_answered(|| ask_control(&socket)).map_err(|why| stage.blame(&why))?;
