@@ -68,6 +68,8 @@ struct Init {
     /// The guard is of a version that we have yet to become.
     follow_due: bool,
     life: u64,
+    /// A guard has got to guarding; until then one that says why it cannot begin is the end of us, too.
+    has_guarded: bool,
     streak: Streak,
     died: String,
     start_at: Option<Instant>,
@@ -130,6 +132,7 @@ impl Init {
             upgrade: None,
             follow_due: false,
             life: 0,
+            has_guarded: false,
             streak: Streak::default(),
             died: String::new(),
             start_at: Some(Instant::now()),
@@ -296,9 +299,8 @@ impl Init {
                 if guard.silent {
                     break;
                 }
-                if guard.outbox.flush(&guard.socket).is_err() {
-                    guard.silent = true;
-                }
+                let outcome = guard.outbox.flush(&guard.socket);
+                guard.mind(outcome);
                 let mut buffer = [0; PACKET_BYTES_MAX];
                 match receive_packet(&guard.socket, &mut buffer, false) {
                     Ok((0, _)) => guard.silent = true,
@@ -401,20 +403,18 @@ impl Init {
 
     fn tell(&mut self, first: bool, said: ToGuard, file: Option<OwnedFd>) {
         let Some(guard) = self.seat(first) else { return };
-        if guard.greeted || matches!(said, ToGuard::Refused { .. }) {
-            let said = guard.outbox.say(&guard.socket, said, file);
-            if said.is_err() && !guard.silent {
-                guard.silent = true;
-                // It cannot be told what it has to know: another one is.
-                guard.kill(&Roots::default());
-            }
+        if guard.deaf || !(guard.greeted || matches!(said, ToGuard::Refused { .. })) {
+            return;
         }
+        let outcome = guard.outbox.say(&guard.socket, said, file);
+        guard.mind(outcome);
     }
 
     fn guard_ready(&mut self) {
         let Some(guard) = &mut self.guard else { return };
         guard.ready_since = Some(Instant::now());
         guard.watchdog.fed();
+        self.has_guarded = true;
         self.notifier.ready(guard.identity.pid);
         self.died.clear();
         self.has_taken_over();
@@ -430,7 +430,7 @@ impl Init {
             self.tell(false, ToGuard::Leave, None);
             say("the new version did not get to guarding; the old one is started again");
         }
-        let began = guard.ready_since.is_some() || self.life > 1 || !self.children.are_over();
+        let began = self.has_guarded || !self.children.are_over();
         match exit {
             // It has said why on standard error.
             Exit::Code(code) if !began && SAID_CODES.contains(&code) => {

@@ -18,13 +18,18 @@ pub(crate) struct Outbox {
 
 /// The guard cannot be told any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Deaf;
+pub(crate) enum Deaf {
+    /// Its end is closed: it is about to end, and its exit will say how.
+    Gone,
+    /// It does not read, or cannot be written to.
+    Stuck,
+}
 
 impl Outbox {
     /// Sends it, or has it wait behind the others.
     pub(crate) fn say(&mut self, socket: &OwnedFd, said: ToGuard, file: Option<OwnedFd>) -> Result<(), Deaf> {
         if self.waiting.len() >= WAITING_MAX {
-            return Err(Deaf);
+            return Err(Deaf::Stuck);
         }
         self.waiting.push_back((said, file));
         self.flush(socket)
@@ -38,7 +43,8 @@ impl Outbox {
                 Ok(()) => _ = self.waiting.pop_front(),
                 // Also when too many descriptors are on their way: they arrive first.
                 Err(Errno::AGAIN | Errno::NOBUFS | Errno::TOOMANYREFS | Errno::NOMEM) => return Ok(()),
-                Err(_) => return Err(Deaf),
+                Err(Errno::PIPE | Errno::CONNRESET) => return Err(Deaf::Gone),
+                Err(_) => return Err(Deaf::Stuck),
             }
         }
         self.waiting.shrink_to(0);

@@ -6,7 +6,7 @@ use std::time::Instant;
 use plimsoll_kernel::Roots;
 use plimsoll_kernel::process::{self, Identity, Signal};
 
-use crate::outbox::Outbox;
+use crate::outbox::{Deaf, Outbox};
 use crate::protocol::Role;
 use crate::watchdog::Watchdog;
 
@@ -21,8 +21,10 @@ pub(super) struct Guard {
     pub(super) ready_since: Option<Instant>,
     /// It has said that it ends on purpose.
     pub(super) bye: Option<u8>,
-    /// Its end of the socket is closed.
+    /// Its end of the socket is closed, and everything that it has said is heard.
     pub(super) silent: bool,
+    /// It cannot be told anything any more; what it has said before is heard all the same.
+    pub(super) deaf: bool,
     pub(super) watchdog: Watchdog,
 }
 
@@ -37,7 +39,18 @@ impl Guard {
             ready_since: None,
             bye: None,
             silent: false,
+            deaf: false,
             watchdog: Watchdog::default(),
+        }
+    }
+
+    /// Takes in whether it could be told.
+    pub(super) fn mind(&mut self, outcome: Result<(), Deaf>) {
+        let Err(deaf) = outcome else { return };
+        self.outbox = Outbox::default();
+        // One that is stuck has to be told what it cannot be told: another one is. One that is gone ends by itself.
+        if !std::mem::replace(&mut self.deaf, true) && deaf == Deaf::Stuck {
+            self.kill(&Roots::default());
         }
     }
 

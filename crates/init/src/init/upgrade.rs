@@ -56,6 +56,7 @@ impl Init {
             life: saved.life,
             streak: Streak(saved.streak),
             start_at: None,
+            has_guarded: true,
             ..Self::new(saved.args)?
         };
         for child in saved.children {
