@@ -6,4 +6,5 @@ pub mod config;
 pub mod demo;
 pub mod sample;
 mod settings;
+mod vaults;
 pub mod verbs;

@@ -27,6 +27,7 @@ fn main() -> Exit {
         Verb::Start(args) => order(Order::Start, args, &mut out),
         Verb::Reload(args) => reached(verbs::reload::run(args, &global, &mut out)),
         Verb::Sweep(args) => told(verbs::sweep::run(args, &global, &mut out), verbs::sweep::SweepError::exit),
+        Verb::Vault(args) => told(verbs::vault::run(args, &global, &mut out), verbs::vault::VaultError::exit),
         Verb::Demo(args) => told(plimsoll::demo::run(args, &mut out), plimsoll::demo::DemoError::exit),
         Verb::Completions(args) => {
             reached(verbs::completions::run(args, &mut out).map(|()| Exit::Done).map_err(ReachError::Print))

@@ -16,8 +16,8 @@ use crate::copier::Copier;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::keeper::{Answer, Keeper, Order, Wanted};
-use crate::shared::Shared;
-use crate::status::{News, Status};
+use crate::shared::{Shared, Teller};
+use crate::status::Status;
 
 const STACK_BYTES: usize = 1 << 20;
 const ASKS_MAX: usize = 16;
@@ -41,7 +41,7 @@ impl fmt::Debug for Agent {
 
 impl Agent {
     /// Starts it. What goes wrong, also at the start, is told by its status and its news.
-    pub fn start(config: VaultConfig, news: SyncSender<News>) -> Self {
+    pub fn start(config: VaultConfig, news: Teller) -> Self {
         let status = Status {
             name: config.name.clone(),
             database: config.database.display().to_string(),
@@ -60,6 +60,11 @@ impl Agent {
 
     pub fn status(&self) -> Status {
         self.shared.status()
+    }
+
+    /// Tells it to end, and returns at once.
+    pub fn begin_end(&self) {
+        self.shared.end();
     }
 
     /// Ends it and waits until it has.
@@ -84,11 +89,10 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<J
 /// The life of one vault: it is opened, again and again if need be, and works until it ends.
 fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
     while !shared.is_ended() {
-        let opened = Engine::open(config.clone());
-        match opened {
+        match Engine::open(config.clone()) {
             Ok(Some(engine)) => {
                 shared.solved("vault_opening");
-                work(Arc::new(engine), shared);
+                work(&Arc::new(engine), shared);
                 return;
             }
             Ok(None) => {
@@ -103,49 +107,63 @@ fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
     }
 }
 
-fn work(engine: Arc<Engine>, shared: &Arc<Shared>) {
+fn work(engine: &Arc<Engine>, shared: &Arc<Shared>) {
     let (copier_asks, asks) = sync_channel(ASKS_MAX);
     let (order, orders) = sync_channel(ASKS_MAX);
     let socket = socket_path(engine.state.folder());
-    let listener = listen(&socket);
-    std::thread::scope(|scope| {
-        let engine = &engine;
-        let guarded = |what: &'static str, work: Box<dyn FnOnce() + Send + '_>| {
-            // A fault ends this vault, and is told; the process lives on.
+    let mut crew = Crew { shared: Arc::clone(shared), threads: Vec::new() };
+    let copier = Copier::new(Arc::clone(engine), Arc::clone(shared));
+    crew.spawn("copying", move || copier.run(&asks));
+    match Keeper::new(Arc::clone(engine), Arc::clone(shared), copier_asks) {
+        Ok(keeper) => crew.spawn("keeping", move || keeper.run(&orders)),
+        Err(error) => crew.fault(error.to_string()),
+    }
+    let outbox = Arc::clone(engine.outbox());
+    crew.spawn("sending", move || outbox.carry());
+    match listen(&socket) {
+        Ok(listener) => {
+            let shared = Arc::clone(shared);
+            crew.spawn("answering", move || answer(&listener, &order, &shared));
+        }
+        Err(error) => shared.problem("vault_socket", "warning", format!("{}: {error}", socket.display())),
+    }
+    while !shared.sleep(Duration::from_hours(1)) {}
+    engine.outbox().drain(DRAIN_WITHIN);
+    engine.outbox().end();
+    // The listener waits in accept; a visitor lets it see that it is over.
+    let _ = UnixStream::connect(&socket);
+    for thread in crew.threads {
+        let _ = thread.join();
+    }
+    let _ = std::fs::remove_file(&socket);
+}
+
+/// The threads of one vault.
+struct Crew {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Crew {
+    /// A fault ends this vault, and is told; the process lives on.
+    fn spawn(&mut self, what: &'static str, work: impl FnOnce() + Send + 'static) {
+        let shared = Arc::clone(&self.shared);
+        let whole = move || {
             if catch_unwind(AssertUnwindSafe(work)).is_err() {
                 shared.problem("vault_fault", "page", format!("{what} ended by a fault of its own"));
             }
             shared.end();
-            engine.outbox().end();
         };
-        let guarded = &guarded;
-        let spawn = |what: &'static str, work: Box<dyn FnOnce() + Send + '_>| {
-            let builder = Builder::new().name(format!("vault-{what}")).stack_size(STACK_BYTES);
-            if let Err(error) = builder.spawn_scoped(scope, move || guarded(what, work)) {
-                shared.problem("vault_fault", "page", format!("no thread for {what}: {error}"));
-                shared.end();
-            }
-        };
-        let copier = Copier::new(Arc::clone(engine), Arc::clone(shared));
-        spawn("copying", Box::new(move || copier.run(&asks)));
-        match Keeper::new(Arc::clone(engine), Arc::clone(shared), copier_asks) {
-            Ok(keeper) => spawn("keeping", Box::new(move || keeper.run(&orders))),
-            Err(error) => {
-                shared.problem("vault_fault", "page", error.to_string());
-                shared.end();
-            }
+        match thread(&format!("vault-{what}"), whole) {
+            Ok(thread) => self.threads.push(thread),
+            Err(error) => self.fault(format!("no thread for {what}: {error}")),
         }
-        spawn("sending", Box::new(|| engine.outbox().carry()));
-        if let Ok(listener) = listener {
-            spawn("answering", Box::new(move || answer(&listener, &order, shared)));
-        }
-        while !shared.sleep(Duration::from_secs(3600)) {}
-        engine.outbox().drain(DRAIN_WITHIN);
-        engine.outbox().end();
-        // The listener waits in accept; a visitor lets it see that it is over.
-        let _ = UnixStream::connect(&socket);
-    });
-    let _ = std::fs::remove_file(&socket);
+    }
+
+    fn fault(&self, message: String) {
+        self.shared.problem("vault_fault", "page", message);
+        self.shared.end();
+    }
 }
 
 /// Where a running vault answers.

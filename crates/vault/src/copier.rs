@@ -17,7 +17,7 @@ use crate::tripwire::{Alarm, is_announced};
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Between two times that the table of pages is saved.
-const TABLE_EVERY: Duration = Duration::from_secs(60);
+const TABLE_EVERY: Duration = Duration::from_mins(1);
 
 /// What the copier is asked for.
 #[derive(Debug)]
@@ -70,6 +70,9 @@ impl Copier {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
+        // What was committed just now goes along.
+        self.not_before = Instant::now();
+        self.step();
         self.detach();
     }
 
@@ -115,7 +118,7 @@ impl Copier {
                 self.shared.say("vault_gap", "warning", message);
             }
             Began::Fresh => {
-                self.shared.say("vault_began", "info", "a new epoch begins with a snapshot".to_owned())
+                self.shared.say("vault_began", "info", "a new epoch begins with a snapshot".to_owned());
             }
         }
         self.shared.update(|status| {

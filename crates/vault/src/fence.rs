@@ -36,14 +36,13 @@ pub struct Fence {
 
 impl Fence {
     pub fn new(state: &State) -> Result<Self> {
-        let id = match state.read::<String>("writer-id.json") {
-            Some(id) => id,
-            None => {
-                let id = crate::shipper::next_epoch(None).nonce ^ std::process::id();
-                let id = format!("{id:08x}{:012x}", Millis::now().0);
-                state.write("writer-id.json", &id)?;
-                id
-            }
+        let id = if let Some(id) = state.read::<String>("writer-id.json") {
+            id
+        } else {
+            let drawn = crate::shipper::next_epoch(None).nonce ^ std::process::id();
+            let id = format!("{drawn:08x}{:012x}", Millis::now().0);
+            state.write("writer-id.json", &id)?;
+            id
         };
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
         Ok(Self { ours: Writer { id, host, pid: std::process::id(), beat: Millis(0) } })

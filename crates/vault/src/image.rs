@@ -63,19 +63,19 @@ impl<'a> Image<'a> {
         let count = (self.pages + 1).saturating_sub(first).min(fitting);
         let offset = u64::from(first - 1) * u64::from(self.page_bytes);
         let bytes = &mut bytes[..count as usize * page_bytes];
-        self.from_file(bytes, offset)?;
+        self.read_file(bytes, offset)?;
         let Some((header, file, index)) = &self.log else { return Ok(count) };
         for (number, page) in (first..).zip(bytes.chunks_exact_mut(page_bytes)) {
             let Some(at) = index.get(&number) else { continue };
             if !self.tail.page_at(file, header.salt, *at, page)? {
-                self.from_file(page, u64::from(number - 1) * u64::from(self.page_bytes))?;
+                self.read_file(page, u64::from(number - 1) * u64::from(self.page_bytes))?;
             }
         }
         Ok(count)
     }
 
     /// What is behind the end of the file is in the log, or was never written.
-    fn from_file(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
+    fn read_file(&self, bytes: &mut [u8], offset: u64) -> Result<()> {
         match read_at(self.file, bytes, offset) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

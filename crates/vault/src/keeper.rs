@@ -24,7 +24,7 @@ const MERGE_EVERY: Duration = Duration::from_mins(1);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// After a failure it is tried again.
 const RETRY: Duration = Duration::from_secs(30);
-const PIN_WITHIN: Duration = Duration::from_secs(60);
+const PIN_WITHIN: Duration = Duration::from_mins(1);
 /// A store that takes nothing for so long pages.
 const STORE_PAGE_AFTER: Duration = Duration::from_mins(5);
 
@@ -167,18 +167,15 @@ impl Keeper {
     }
 
     fn look_at_store(&self) {
-        match self.engine.outbox().backlog().problem {
-            Some((why, since)) => {
-                let lasts = Millis::now().since(since);
-                let severity = if lasts > STORE_PAGE_AFTER { "page" } else { "warning" };
-                let about = if severity == "page" { "vault_store_down" } else { "vault_store" };
-                self.shared.problem(about, severity, format!("{why}; what was copied waits on this disk"));
-            }
-            None => {
-                self.shared.solved("vault_store");
-                self.shared.solved("vault_store_down");
-            }
-        }
+        let Some((why, since)) = self.engine.outbox().backlog().problem else {
+            self.shared.solved("vault_store");
+            self.shared.solved("vault_store_down");
+            return;
+        };
+        let is_long = Millis::now().since(since) > STORE_PAGE_AFTER;
+        let (about, severity) =
+            if is_long { ("vault_store_down", "page") } else { ("vault_store", "warning") };
+        self.shared.problem(about, severity, format!("{why}; what was copied waits on this disk"));
     }
 
     /// It is time, or nothing in the store leads to where we are.
@@ -208,6 +205,7 @@ impl Keeper {
         let before = self.engine.last();
         let taken = self.engine.snapshot(pinned, progress, self.shared.stop())?;
         let foreign_pages = taken.foreign_pages;
+        let taken_json = taken.json();
         let _ = self.copier.send(Ask::Scanned { table: taken.table, foreign_pages });
         self.shared.update(|status| status.last_snapshot = Some(taken.name.time));
         let contents = &taken.remembered.facts.contents;
@@ -216,14 +214,7 @@ impl Keeper {
         }
         let message = format!("snapshot {} taken at transaction {}", taken.name.short(), taken.name.tx);
         self.shared.say("vault_snapshot_taken", "info", message);
-        Ok(serde_json::json!({
-            "snapshot": taken.name.short(),
-            "time": taken.name.time.timestamp().to_string(),
-            "tx": taken.name.tx,
-            "tables": contents.tables.len(),
-            "rows": contents.rows(),
-            "stored_bytes": taken.stored_bytes,
-        }))
+        Ok(taken_json)
     }
 
     fn compare(&self, before: &Contents, now: &Contents) {
@@ -280,13 +271,7 @@ impl Keeper {
         let took = verified.restored.took.as_secs_f64();
         let message = format!("snapshot {} was restored and compared in {took:.1} s", snapshot.short());
         self.shared.say("vault_verified", "info", message);
-        Ok(serde_json::json!({
-            "snapshot": snapshot.short(),
-            "tx": snapshot.tx,
-            "rows": verified.restored.contents.rows(),
-            "took_ms": u64::try_from(verified.restored.took.as_millis()).unwrap_or(u64::MAX),
-            "is_reached": verified.is_reached,
-        }))
+        Ok(verified.json())
     }
 
     fn count(&self, catalogue: &Catalogue) {

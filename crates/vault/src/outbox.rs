@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,7 +66,7 @@ impl Outbox {
             let name = entry.file_name().to_string_lossy().into_owned();
             let bytes = entry.metadata().map_err(Error::file("look at", &entry.path()))?.len();
             match name.split_once(SEPARATOR) {
-                Some((number, name)) if !name.ends_with(".new") => {
+                Some((number, name)) if Path::new(name).extension().is_none_or(|it| it != "new") => {
                     let number = u64::from_str_radix(number, 16).unwrap_or(0);
                     found.push((number, entry.path(), name.replace(SLASH, "/"), bytes));
                 }
@@ -99,10 +99,10 @@ impl Outbox {
                 Err(error) => self.note(&error),
             }
         }
-        self.spool(name, &bytes)
+        self.spool(name, bytes)
     }
 
-    fn spool(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    fn spool(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
         let length = bytes.len() as u64;
         let file = {
             let mut inner = self.lock();
@@ -120,10 +120,11 @@ impl Outbox {
             let number = inner.next;
             self.spool.join(format!("{number:016x}{SEPARATOR}{}", name.replace('/', &SLASH.to_string())))
         };
-        if let Err(error) = write_whole(&file, bytes) {
+        if let Err(error) = write_whole(&file, &bytes) {
             self.lock().bytes -= length;
             return Err(error);
         }
+        drop(bytes);
         let waiting = Waiting { file, name: name.to_owned(), bytes: length, since: Millis::now() };
         self.lock().queue.push_back(waiting);
         self.changed.notify_all();

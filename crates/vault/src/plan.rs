@@ -73,7 +73,7 @@ pub fn plan(snapshots: &[SnapshotName], segments: &[SegmentName], target: Target
             return Err(PlanError::TxMissing { tx, last: path.tx });
         }
         Target::Latest => path.refuse_hole()?,
-        Target::Time(time) if !path.steps.last().is_some_and(|it| it.segment.time > time) => {
+        Target::Time(time) if path.steps.last().is_none_or(|it| it.segment.time <= time) => {
             path.refuse_hole_before(time)?;
         }
         Target::Tx(_) | Target::Time(_) | Target::Snapshot(_) => {}
@@ -182,7 +182,7 @@ impl Path<'_> {
         let is_past = matches!(target, Target::Time(time) if last.time > time);
         let bound = match target {
             Target::Time(time) if is_past && upto == last.last => Bound::Time(time),
-            _ => Bound::Tx(upto),
+            Target::Time(_) | Target::Latest | Target::Tx(_) | Target::Snapshot(_) => Bound::Tx(upto),
         };
         // Nothing of a transaction in parts, or of a bridge, is wanted unless all of it is.
         if is_past && (segments.len() > 1 || last.bridge.is_some()) {

@@ -39,6 +39,7 @@ impl FromStr for Epoch {
 pub struct Tx(pub u64);
 
 impl Tx {
+    #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)
     }

@@ -275,7 +275,7 @@ fn apply(
     };
     let page_bytes = u64::from(segment.header.page_bytes);
     let mut failed = None;
-    let followed = follower.follow::<SegmentError>(segment, upto, |frame| {
+    let done = follower.follow::<SegmentError>(segment, upto, |frame| {
         if failed.is_none() {
             let offset = u64::from(frame.page.saturating_sub(1)) * page_bytes;
             failed = file.write_all_at(frame.data, offset).err();
@@ -285,7 +285,7 @@ fn apply(
         }
         Ok(())
     });
-    followed.map_err(|source| Error::Segment { name, source })?;
+    done.map_err(|source| Error::Segment { name, source })?;
     if let Some(error) = failed {
         return Err(Error::file("write", path)(error));
     }

@@ -16,6 +16,9 @@ pub struct Keep {
     pub monthly: u32,
 }
 
+/// The number of the period in which a time is.
+type Period = fn(Millis) -> u64;
+
 /// The snapshots that stay: the newest, the newest good one, the newest of each period, and all that any transaction of
 /// the last `history` is restored from.
 pub fn kept(
@@ -30,8 +33,7 @@ pub fn kept(
     let mut kept = BTreeSet::new();
     kept.extend(newest_first.first());
     kept.extend(newest_first.iter().find(|it| is_good(it)));
-    let periods: [(u32, fn(Millis) -> u64); 3] =
-        [(keep.daily, day), (keep.weekly, week), (keep.monthly, month)];
+    let periods: [(u32, Period); 3] = [(keep.daily, day), (keep.weekly, week), (keep.monthly, month)];
     for (count, period) in periods {
         let mut seen = BTreeSet::new();
         for snapshot in &newest_first {

@@ -95,9 +95,13 @@ impl Seal {
         }
         let decryptor = age::Decryptor::new(stored).map_err(|error| key(error.to_string()))?;
         let identities = self.identities.iter().map(|it| it as &dyn age::Identity);
-        let reader = decryptor.decrypt(identities).map_err(|error| match error {
-            age::DecryptError::NoMatchingKeys => key("the identity is not one of its recipients".to_owned()),
-            other => key(other.to_string()),
+        let reader = decryptor.decrypt(identities).map_err(|error| {
+            let is_other = matches!(error, age::DecryptError::NoMatchingKeys);
+            key(if is_other {
+                "the identity is not one of its recipients".to_owned()
+            } else {
+                error.to_string()
+            })
         })?;
         let mut small = Vec::with_capacity(stored.len());
         let mut reader = reader;

@@ -1,9 +1,9 @@
 //! What the threads of one vault have in common: its status, its news, its end.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::SyncSender;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::status::{News, Status};
@@ -11,13 +11,29 @@ use crate::status::{News, Status};
 /// A problem that lasts is told again this seldom.
 const TOLD_EVERY: Duration = Duration::from_hours(1);
 
+/// Tells news to somebody, without waiting for them.
+#[derive(Clone)]
+pub struct Teller(Arc<dyn Fn(News) + Send + Sync>);
+
+impl Teller {
+    pub fn new(tell: impl Fn(News) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl fmt::Debug for Teller {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Teller")
+    }
+}
+
 #[derive(Debug)]
 pub struct Shared {
     name: String,
     status: Mutex<Status>,
     /// By what it is about, so that a problem that is over can be taken back.
     problems: Mutex<BTreeMap<&'static str, Problem>>,
-    news: SyncSender<News>,
+    news: Teller,
     ended: Mutex<bool>,
     ends: Condvar,
     stop: AtomicBool,
@@ -30,7 +46,7 @@ struct Problem {
 }
 
 impl Shared {
-    pub fn new(status: Status, news: SyncSender<News>) -> Self {
+    pub fn new(status: Status, news: Teller) -> Self {
         Self {
             name: status.name.clone(),
             status: Mutex::new(status),
@@ -54,7 +70,7 @@ impl Shared {
 
     /// News are told at once or not at all: nobody waits for whoever reads them.
     pub fn say(&self, kind: &'static str, severity: &'static str, message: String) {
-        let _ = self.news.try_send(News { vault: self.name.clone(), kind, severity, message });
+        (self.news.0)(News { vault: self.name.clone(), kind, severity, message });
     }
 
     /// A problem, told once and then now and then while it lasts.

@@ -105,10 +105,7 @@ impl Shipper {
         let (one, hash) = database.page_one()?;
         let head = state.head();
         let position = head.map(|it| it.position).or(newest);
-        let table = match head {
-            Some(head) => table_at(&common, state, head.position).unwrap_or(None),
-            None => None,
-        };
+        let table = head.and_then(|head| table_at(&common, state, head.position).ok().flatten());
         let head_page_bytes = head.and_then(|it| it.walker).map_or(one.page_bytes, |it| it.header.page_bytes);
         let now = Instant::now();
         let mut shipper = Self {
@@ -155,7 +152,7 @@ impl Shipper {
         }
         let Some(walker) = head.walker else { return Ok(false) };
         let Some(header) = self.tail.header()? else { return Ok(false) };
-        if header != walker.header || !self.ends_at(&walker)? {
+        if header != walker.header || !self.ends_at(&walker) {
             return Ok(false);
         }
         let committed = self.tail.committed(&self.leap.counter)?;
@@ -184,8 +181,8 @@ impl Shipper {
     }
 
     /// Are all of its frames in the log still?
-    fn ends_at(&self, walker: &Walker) -> Result<bool> {
-        Ok(self.tail.bytes() >= walker.offset())
+    fn ends_at(&self, walker: &Walker) -> bool {
+        self.tail.bytes() >= walker.offset()
     }
 
     /// Passes over what is in the log: the snapshot that follows has it.
@@ -444,13 +441,11 @@ impl Shipper {
             self.ones.insert(Hash::of(page));
         }
         let Some(one) = PageOne::parse(page) else { return Vec::new() };
-        match pages {
-            Some(pages) => self.before.changed(one, pages),
-            None => {
-                self.before = Before::new(one, self.pages);
-                Vec::new()
-            }
+        if let Some(pages) = pages {
+            return self.before.changed(one, pages);
         }
+        self.before = Before::new(one, self.pages);
+        Vec::new()
     }
 
     /// A reader at exactly the position that was copied, for a snapshot; and the table as of there. Without a table, the

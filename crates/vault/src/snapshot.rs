@@ -48,6 +48,21 @@ pub struct Taken {
     pub foreign_pages: usize,
 }
 
+impl Taken {
+    /// For `--json`.
+    pub fn json(&self) -> serde_json::Value {
+        let contents = &self.remembered.facts.contents;
+        serde_json::json!({
+            "snapshot": self.name.short(),
+            "time": self.name.time.timestamp().to_string(),
+            "tx": self.name.tx,
+            "tables": contents.tables.len(),
+            "rows": contents.rows(),
+            "stored_bytes": self.stored_bytes,
+        })
+    }
+}
+
 /// Ends early, with an error, once `stop` is set.
 pub fn take(
     common: &Common,

@@ -23,11 +23,8 @@ impl SqliteVersion {
 
     /// Can a checkpoint at the wrong moment corrupt what it writes?
     pub fn has_reset_bug(self) -> bool {
-        match self.0 {
-            0..3_007_000 | 3_051_003.. => false,
-            3_044_006..3_045_000 | 3_050_007..3_051_000 => false,
-            _ => true,
-        }
+        let is_mended = matches!(self.0, 3_044_006..3_045_000 | 3_050_007..3_051_000);
+        (3_007_000..3_051_003).contains(&self.0) && !is_mended
     }
 }
 

@@ -26,7 +26,7 @@ use crate::names::Millis;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// One attempt of one object, which is a few MiB at the most.
-const REQUEST_WITHIN: Duration = Duration::from_secs(60);
+const REQUEST_WITHIN: Duration = Duration::from_mins(1);
 /// All attempts of one call. What is to be stored is kept and tried again later; what is asked for fails.
 const RETRY_WITHIN: Duration = Duration::from_secs(30);
 const RETRIES_MAX: usize = 5;
@@ -165,7 +165,7 @@ impl Store {
 
     fn path(&self, name: &str) -> ObjectPath {
         let parts = self.prefix.parts().map(|part| part.as_ref().to_owned());
-        ObjectPath::from_iter(parts.chain(name.split('/').map(str::to_owned)))
+        parts.chain(name.split('/').map(str::to_owned)).collect()
     }
 
     fn wait_for(&self, bytes: usize) {

@@ -40,6 +40,19 @@ pub struct Verified {
     pub is_reached: bool,
 }
 
+impl Verified {
+    /// For `--json`.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "snapshot": self.snapshot.short(),
+            "tx": self.snapshot.tx,
+            "rows": self.restored.contents.rows(),
+            "took_ms": u64::try_from(self.restored.took.as_millis()).unwrap_or(u64::MAX),
+            "is_reached": self.is_reached,
+        })
+    }
+}
+
 /// Which is due: mostly the newest; now and then one drawn by lot, and the oldest. `turn` counts the days.
 pub fn due(catalogue: &Catalogue, turn: u64, drawn: u64) -> Option<SnapshotName> {
     let all = &catalogue.snapshots;
@@ -118,9 +131,9 @@ fn both(
     let path = scratch.join("verify.db");
     let cleared = || drop(fs::remove_file(&path));
     cleared();
-    let restored = restorer.build(Target::Snapshot(*snapshot), &path, progress);
+    let copy = restorer.build(Target::Snapshot(*snapshot), &path, progress);
     cleared();
-    let restored = restored?;
+    let copy = copy?;
     // The one before it, and the transactions since, have to lead to the very same.
     let catalogue = Catalogue::read(restorer.store)?;
     let before =
@@ -130,5 +143,5 @@ fn both(
         None => Ok(None),
     };
     cleared();
-    Ok(Verified { snapshot: *snapshot, restored, is_reached: reached?.is_some() })
+    Ok(Verified { snapshot: *snapshot, restored: copy, is_reached: reached?.is_some() })
 }

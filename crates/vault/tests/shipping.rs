@@ -1,4 +1,5 @@
 //! Transactions are copied as they happen, whatever the application does to its log, and restored to each of them.
+#![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
 
 mod common;
 

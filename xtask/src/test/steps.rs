@@ -11,7 +11,7 @@ use crate::workspace::{MUSL, Workspace};
 use crate::{dist, tidy, vm};
 
 /// What the examples and the suites start for real: runtimes, and a certificate authority.
-const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble"];
+const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble", "pip", "moto"];
 
 /// Every step ends: the longest on two slow cores takes a third of this.
 const LIMIT: Duration = Duration::from_mins(20);

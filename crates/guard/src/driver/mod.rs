@@ -40,6 +40,7 @@ use crate::ledger::LedgerHandle;
 use crate::logs::PumpHandle;
 use crate::records::{Evidence, IncidentRecord};
 use crate::traffic::{Traffic, TrafficNews};
+use crate::vaults::{self, VaultSaid, Vaults};
 use crate::workload::{Settings, Workload};
 use clock::Clock;
 use launch::Launched;
@@ -128,6 +129,7 @@ pub struct Parts {
     pub reloader: Reloader,
     /// Who carries the services' requests, if anybody does.
     pub traffic: Option<Box<dyn Traffic>>,
+    pub vaults: Option<Box<dyn Vaults>>,
     /// Called for every event, for the operator's terminal.
     pub on_event: Box<dyn FnMut(&crate::records::EventRecord)>,
     /// Things that are worse than they should be, said in `status`.
@@ -165,6 +167,7 @@ pub struct Driver {
     reporter: mpsc::Sender<Report>,
     reloader: Reloader,
     traffic: Option<Box<dyn Traffic>>,
+    vaults: Option<Box<dyn Vaults>>,
     on_event: Box<dyn FnMut(&crate::records::EventRecord)>,
     degraded: Vec<String>,
     started: jiff::Timestamp,
@@ -190,6 +193,7 @@ enum Wake {
     Deadline,
     Sweep,
     News(TrafficNews),
+    Vault(VaultSaid),
 }
 
 impl Driver {
@@ -216,6 +220,7 @@ impl Driver {
             reporter,
             reloader: parts.reloader,
             traffic: parts.traffic,
+            vaults: parts.vaults,
             on_event: parts.on_event,
             degraded: parts.degraded,
             started: jiff::Timestamp::now(),
@@ -243,6 +248,9 @@ impl Driver {
                 if let Some(traffic) = &self.traffic {
                     traffic.close();
                 }
+                if let Some(vaults) = &self.vaults {
+                    vaults.close();
+                }
                 return Ok(());
             }
             let wake = self.wait(&mut children, &mut ends, &mut reload).await;
@@ -264,6 +272,7 @@ impl Driver {
             () = self.watcher.ready() => Wake::Kernel,
             Some(report) = self.reports.recv() => Wake::Report(report),
             news = traffic::news(self.traffic.as_deref()) => Wake::News(news),
+            said = vaults::news(self.vaults.as_deref()) => Wake::Vault(said),
             () = at(deadline) => Wake::Deadline,
             Some(ask) = self.asks.recv() => Wake::Ask(ask),
             _ = reload.recv() => Wake::Reload,
@@ -287,6 +296,9 @@ impl Driver {
             Wake::Deadline => {}
             Wake::Sweep => self.sweep(),
             Wake::News(news) => self.take_news(news),
+            Wake::Vault(said) => {
+                self.say(&format!("vault {}", said.vault), said.kind, said.severity, &said.message)
+            }
         }
     }
 

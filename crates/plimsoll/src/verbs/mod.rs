@@ -15,3 +15,4 @@ pub mod sample_service;
 pub mod status;
 pub mod sweep;
 mod table;
+pub mod vault;

@@ -9,12 +9,14 @@ use plimsoll_front::{Front, FrontError};
 use plimsoll_guard::control::ControlError;
 use plimsoll_guard::records::EventRecord;
 use plimsoll_guard::traffic::Traffic;
+use plimsoll_guard::vaults::Vaults;
 use plimsoll_guard::{Guard, GuardError, Hooks, Settings, tell};
 
 use crate::carry::{self, Carrier};
 use crate::cli::{Exit, Global, LogStyle, Run};
-use crate::config::{Config, ConfigErrors, Host, Warning, file_or_default};
+use crate::config::{Config, ConfigErrors, Host, SecretError, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
+use crate::vaults::Keepers;
 
 /// Lines that wait for a slow terminal; past that they are counted.
 const LINES_WAITING: usize = 1024;
@@ -31,12 +33,14 @@ pub enum RunError {
     Guard(#[from] GuardError),
     #[error(transparent)]
     Front(#[from] FrontError),
+    #[error("vault: identity: {0}")]
+    Vault(#[from] SecretError),
 }
 
 impl RunError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Settings(_) => Exit::Usage,
+            Self::Config(_) | Self::Settings(_) | Self::Vault(_) => Exit::Usage,
             Self::Guard(error) => guard_exit(error),
             Self::Front(error) => front_exit(error),
         }
@@ -77,6 +81,7 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
     let (mut printer, rest) = Printer::start();
     let guard = Guard::prepare(settings)?;
     let traffic = carrier(&config, &state)?;
+    let vaults = Keepers::start(&config, &state)?;
     for line in guard.degraded() {
         let _ = writeln!(io::stderr(), "plimsoll: {line}");
     }
@@ -85,6 +90,7 @@ pub fn run(args: &Run, global: &Global) -> Result<Exit, RunError> {
             source.read().map(|(_, settings, _)| settings).map_err(|error| error.to_string())
         }),
         traffic,
+        vaults: vaults.map(|it| Box::new(it) as Box<dyn Vaults>),
         on_event: Box::new(move |event| printer.print(style, event)),
         on_listening: Box::new(move || listening(&socket)),
     })?;
