@@ -29,8 +29,8 @@ fn config(folder: &Folder, more: &str) -> String {
 fn start(more: &str) -> Guard {
     let folder = Folder::new();
     let config = config(&folder, more);
-    let guard = folder.start(&config);
-    guard.lead("reports");
+    let mut guard = folder.start(&config);
+    guard.next("ready");
     guard
 }
 
@@ -156,7 +156,7 @@ fn kills_of_guard_and_service_together_leave_a_prefix_of_what_was_committed() {
         assert!(restored.len() <= live.len(), "{} restored of {}", restored.len(), live.len());
         assert_eq!(restored, live[..restored.len()]);
         guard = guard.again();
-        guard.lead("reports");
+        guard.next("ready");
         until("it copies again", || vault(&guard).mode == "continuous");
     }
     copied(&guard);

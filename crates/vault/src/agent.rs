@@ -15,7 +15,9 @@ use crate::config::VaultConfig;
 use crate::copier::Copier;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::fence::Fence;
 use crate::keeper::{Answer, Keeper, Order, Wanted};
+use crate::names::Millis;
 use crate::shared::{Shared, Teller};
 use crate::status::Status;
 
@@ -92,8 +94,14 @@ fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
         match Engine::open(config.clone()) {
             Ok(Some(engine)) => {
                 shared.solved("vault_opening");
-                work(&Arc::new(engine), shared);
-                return;
+                match claim(&engine) {
+                    Ok(fence) => {
+                        shared.solved("vault_fenced");
+                        work(&Arc::new(engine), fence, shared);
+                        return;
+                    }
+                    Err(error) => shared.problem("vault_fenced", "page", error.to_string()),
+                }
             }
             Ok(None) => {
                 let message = format!("{}: another process has this vault", config.state.display());
@@ -107,17 +115,24 @@ fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
     }
 }
 
-fn work(engine: &Arc<Engine>, shared: &Arc<Shared>) {
+/// Nothing is copied to a target that somebody else writes to. A store that cannot be reached is no obstacle.
+fn claim(engine: &Engine) -> Result<Fence> {
+    let fence = Fence::new(&engine.state)?;
+    match fence.claim(engine.store(), Millis::now()) {
+        Err(error @ Error::Fenced { .. }) => Err(error),
+        Ok(()) | Err(_) => Ok(fence),
+    }
+}
+
+fn work(engine: &Arc<Engine>, fence: Fence, shared: &Arc<Shared>) {
     let (copier_asks, asks) = sync_channel(ASKS_MAX);
     let (order, orders) = sync_channel(ASKS_MAX);
     let socket = socket_path(engine.state.folder());
     let mut crew = Crew { shared: Arc::clone(shared), threads: Vec::new() };
     let copier = Copier::new(Arc::clone(engine), Arc::clone(shared));
     crew.spawn("copying", move || copier.run(&asks));
-    match Keeper::new(Arc::clone(engine), Arc::clone(shared), copier_asks) {
-        Ok(keeper) => crew.spawn("keeping", move || keeper.run(&orders)),
-        Err(error) => crew.fault(error.to_string()),
-    }
+    let keeper = Keeper::new(Arc::clone(engine), Arc::clone(shared), copier_asks, fence);
+    crew.spawn("keeping", move || keeper.run(&orders));
     let outbox = Arc::clone(engine.outbox());
     crew.spawn("sending", move || outbox.carry());
     match listen(&socket) {

@@ -46,6 +46,12 @@ pub struct Copier {
 impl Copier {
     pub fn new(engine: Arc<Engine>, shared: Arc<Shared>) -> Self {
         let now = Instant::now();
+        if !engine.config.is_continuous {
+            shared.update(|status| {
+                status.mode = Mode::Snapshots;
+                status.why = Some("continuous is off in the configuration".to_owned());
+            });
+        }
         Self {
             engine,
             shared,
@@ -111,6 +117,7 @@ impl Copier {
         let (shipper, began) = self.engine.attach()?;
         match began {
             Began::Resumed => {}
+            Began::Bridged { pages: 0 } => {}
             Began::Bridged { pages } => {
                 let message = format!(
                     "something was missed while nobody copied; {pages} pages that differ were copied, as one transaction"
@@ -118,6 +125,7 @@ impl Copier {
                 self.shared.say("vault_gap", "warning", message);
             }
             Began::Fresh => {
+                self.shared.want_snapshot();
                 self.shared.say("vault_began", "info", "a new epoch begins with a snapshot".to_owned());
             }
         }

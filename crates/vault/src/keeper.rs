@@ -17,13 +17,14 @@ use crate::progress::{Progress, Silent};
 use crate::restore::Restorer;
 use crate::shared::Shared;
 use crate::sqlite_version::SqliteVersion;
+use crate::status::Mode;
 use crate::{merge, plan, prune, tripwire, verify};
 
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MERGE_EVERY: Duration = Duration::from_mins(1);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// After a failure it is tried again.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(10);
 const PIN_WITHIN: Duration = Duration::from_mins(1);
 /// A store that takes nothing for so long pages.
 const STORE_PAGE_AFTER: Duration = Duration::from_mins(5);
@@ -89,11 +90,10 @@ struct Due {
 }
 
 impl Keeper {
-    pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>) -> Result<Self> {
+    pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>, fence: Fence) -> Self {
         let now = Instant::now();
         let due = Due { snapshot: None, verify: now, merge: now + MERGE_EVERY, prune: now + MERGE_EVERY };
-        let fence = Fence::new(&engine.state)?;
-        Ok(Self { engine, shared, copier, fence, beat: None, due })
+        Self { engine, shared, copier, fence, beat: None, due }
     }
 
     /// Until the vault ends.
@@ -180,17 +180,27 @@ impl Keeper {
 
     /// It is time, or nothing in the store leads to where we are.
     fn is_snapshot_due(&mut self) -> bool {
+        if !self.engine.config.database.exists() {
+            return false;
+        }
+        if self.shared.take_want() {
+            return true;
+        }
         if let Some(due) = self.due.snapshot {
             return Instant::now() >= due;
         }
+        // Whether anything leads there is known once it is known where we are.
         let status = self.shared.status();
+        if status.mode == Mode::Stopped {
+            return false;
+        }
         let Ok(snapshots) = self.engine.outbox().snapshots() else { return false };
         let Some(newest) = snapshots.iter().max() else { return true };
         let segments = self.engine.outbox().segments().unwrap_or_default();
         let end = plan::end(&snapshots, &segments);
         let leads = status.epoch.is_none() || end.is_some_and(|it| Some(it.0.to_string()) == status.epoch);
-        let age = Millis::now().since(newest.time);
         if leads {
+            let age = Millis::now().since(newest.time);
             self.due.snapshot = Some(Instant::now() + self.engine.config.every.saturating_sub(age));
             self.shared.update(|status| status.last_snapshot = Some(newest.time));
         }

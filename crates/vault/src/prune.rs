@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::catalogue::{self, Catalogue};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names::{self, Hash, Millis, SnapshotName};
 use crate::retention;
 
@@ -26,6 +26,10 @@ pub struct Pruned {
 /// Everything that is kept is found out first, and a manifest that cannot be read ends it before anything is deleted.
 pub fn run(engine: &Engine, now: Millis, act: bool) -> Result<Pruned> {
     let store = engine.store();
+    // What waits may be a manifest whose chunks are in the store already.
+    if act && !engine.outbox().waiting().is_empty() {
+        return Err(Error::Ended("something still waits for the store, and may need what would be deleted"));
+    }
     let catalogue = Catalogue::read(store)?;
     let (keep, history) = (engine.config.keep, engine.config.history);
     let kept = retention::kept(&catalogue.snapshots, |it| catalogue.is_backup(it), keep, history, now);

@@ -37,6 +37,8 @@ pub struct Shared {
     ended: Mutex<bool>,
     ends: Condvar,
     stop: AtomicBool,
+    /// Nothing in the store leads to where the copying begins.
+    wants_snapshot: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Shared {
             ended: Mutex::new(false),
             ends: Condvar::new(),
             stop: AtomicBool::new(false),
+            wants_snapshot: AtomicBool::new(false),
         }
     }
 
@@ -85,8 +88,9 @@ impl Shared {
     }
 
     pub fn solved(&self, about: &'static str) {
-        if lock(&self.problems).remove(about).is_some() {
-            self.say(about, "info", "is over".to_owned());
+        let over = lock(&self.problems).remove(about);
+        if let Some(problem) = over {
+            self.say(about, "info", format!("is over: {}", problem.message));
         }
     }
 
@@ -98,6 +102,16 @@ impl Shared {
 
     pub fn is_ended(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    /// A snapshot is needed, since nothing leads to where we are.
+    pub fn want_snapshot(&self) {
+        self.wants_snapshot.store(true, Ordering::Relaxed);
+    }
+
+    /// Was one needed? It is being seen to.
+    pub fn take_want(&self) -> bool {
+        self.wants_snapshot.swap(false, Ordering::Relaxed)
     }
 
     pub fn stop(&self) -> &AtomicBool {

@@ -220,7 +220,7 @@ impl Shipper {
         self.builder =
             Builder::new(&self.common.id, image.page_bytes, Position::begin(epoch, from.tx), Some(from));
         let mut bytes = vec![0; IMAGE_BYTES];
-        let (mut first, mut differing) = (2, 1);
+        let (mut first, mut differing) = (2, 0);
         while first <= image.pages {
             let count = image.read(first, &mut bytes)?;
             for (page, data) in (first..first + count).zip(bytes.chunks_exact(image.page_bytes as usize)) {
@@ -236,6 +236,7 @@ impl Shipper {
         // The first page ends it, whether it differs or not.
         image.read(1, &mut bytes)?;
         let data = &bytes[..image.page_bytes as usize];
+        differing += u32::from(!table.is(1, PageHash::of(data)));
         table.set(1, PageHash::of(data));
         table.resize(image.pages);
         self.push(Frame { page: 1, commit_pages: image.pages, data })?;

@@ -186,3 +186,59 @@ fn tables_that_vanish_and_rows_that_fall_are_told_unless_announced() {
     assert_eq!(until_told(&told, "vault_schema").severity, "info");
     drop(agent);
 }
+
+#[test]
+fn a_store_that_takes_nothing_for_longer_than_the_spool_lasts_is_told_and_bridged_over() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    let mut config = ground.config();
+    config.spool = 64 * 1024;
+    let (agent, told) = start(config);
+    until(&agent, "verified", |it| it.verified.is_some());
+    write(&app, 50..51);
+    until(&agent, "copied", |it| it.tx >= Some(1));
+    // A file in the way of the log's folder: nothing can be stored there.
+    let log = ground.path("store/log");
+    std::fs::rename(&log, ground.path("aside")).unwrap();
+    std::fs::write(&log, "").unwrap();
+    write(&app, 51..60);
+    until(&agent, "told of the store", |it| it.problems.iter().any(|it| it.contains("waits on this disk")));
+    for row in (60..3000).step_by(20) {
+        write(&app, row..row + 20);
+    }
+    until(&agent, "stopped", |it| it.problems.iter().any(|it| it.contains("the spool is full")));
+    app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    write(&app, 3000..3010);
+    std::fs::remove_file(&log).unwrap();
+    std::fs::rename(ground.path("aside"), &log).unwrap();
+    until_told(&told, "vault_gap");
+    until(&agent, "well", |it| {
+        it.problems.is_empty() && it.mode == Mode::Continuous && it.waiting_bytes == 0
+    });
+    drop(agent);
+    let restored = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
+}
+
+#[test]
+fn two_vaults_on_one_target_are_one_and_a_refusal() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    let (agent, _told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    let mut other = ground.config();
+    other.state = ground.path("other-state");
+    let (second, told) = start(other);
+    let refused = until_told(&told, "vault_fenced");
+    assert!(
+        refused.severity == "page" && refused.message.contains("another vault writes to it"),
+        "{refused:?}"
+    );
+    drop(second);
+    write(&app, 50..60);
+    until(&agent, "still copying", |it| it.problems.is_empty() && it.tx >= Some(10));
+    drop(agent);
+    assert_eq!(ground.restore(Target::Latest, "latest.db").unwrap().contents.rows(), 60);
+}

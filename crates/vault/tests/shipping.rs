@@ -78,3 +78,47 @@ fn the_application_begins_its_log_again_and_again_under_load_and_nothing_is_miss
     assert_eq!(restored.contents, contents_of(&ground.database()));
     drop(app);
 }
+
+#[test]
+fn large_transactions_vacuum_long_readers_and_all_sizes_of_pages_are_copied() {
+    for page_bytes in [512, 4096, 65_536] {
+        let ground = Ground::new();
+        let first = rusqlite::Connection::open(ground.database()).unwrap();
+        first.pragma_update(None, "page_size", page_bytes).unwrap();
+        drop(first);
+        let app = ground.app();
+        write(&app, 0..50);
+        let engine = ground.engine();
+        let (mut shipper, _) = engine.attach().unwrap();
+        snapshot(&engine, &mut shipper);
+        let reader = ground.app();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t;").unwrap();
+        // Larger than a segment: it is copied in parts.
+        app.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+             INSERT INTO t(body, at) SELECT randomblob(3000), i FROM n",
+        )
+        .unwrap();
+        shipper.tick(&engine.state).unwrap();
+        app.execute_batch("DELETE FROM t WHERE id % 3 > 0; VACUUM;").unwrap();
+        shipper.tick(&engine.state).unwrap();
+        reader.execute_batch("COMMIT").unwrap();
+        write(&app, 0..10);
+        shipper.tick(&engine.state).unwrap();
+        let last = snapshot(&engine, &mut shipper);
+        assert_eq!(last.foreign_pages, 0, "{page_bytes}");
+        let restored = ground.restore(Target::Tx(last.name.tx), "restored.db").unwrap();
+        assert_eq!(restored.contents, contents_of(&ground.database()), "{page_bytes}");
+        // From the first snapshot, through all of it.
+        let catalogue = plimsoll_vault::catalogue::Catalogue::read(engine.store()).unwrap();
+        for newer in &catalogue.snapshots[1..] {
+            std::fs::remove_file(ground.path("store").join(newer.to_string())).unwrap();
+        }
+        let through = ground.restore(Target::Latest, "through.db").unwrap();
+        assert_eq!(
+            (through.position.tx, through.contents),
+            (last.name.tx, restored.contents),
+            "{page_bytes}"
+        );
+    }
+}
