@@ -57,14 +57,12 @@ fn json(guard: &Guard, args: &[&str]) -> Value {
     serde_json::from_str(&stdout(&output)).unwrap()
 }
 
-/// Everything that was committed is copied.
+/// Everything that was committed by now is copied; up to which transaction.
 fn copied(guard: &Guard) -> u64 {
-    let mut last = None;
+    let now = jiff::Timestamp::now();
     until_some("all is copied", || {
-        let tx = vault(guard).tx;
-        let is_same = tx.is_some() && last == tx;
-        last = tx;
-        is_same.then_some(tx).flatten()
+        let vault = vault(guard);
+        vault.tx.filter(|_| vault.fresh_as_of.is_some_and(|it| it > now))
     })
 }
 

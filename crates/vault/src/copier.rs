@@ -89,9 +89,10 @@ impl Copier {
         let stepped = match self.shipper.take() {
             None => self.attach().map(|shipper| self.shipper = Some(shipper)),
             Some(mut shipper) => {
+                let began = Millis::now();
                 let ticked = shipper.tick(&self.engine.state);
                 self.shipper = Some(shipper);
-                ticked.map(|ticked| self.ticked(ticked))
+                ticked.map(|ticked| self.ticked(ticked, began))
             }
         };
         match stepped {
@@ -116,8 +117,7 @@ impl Copier {
         }
         let (shipper, began) = self.engine.attach()?;
         match began {
-            Began::Resumed => {}
-            Began::Bridged { pages: 0 } => {}
+            Began::Resumed | Began::Bridged { pages: 0 } => {}
             Began::Bridged { pages } => {
                 let message = format!(
                     "something was missed while nobody copied; {pages} pages that differ were copied, as one transaction"
@@ -136,11 +136,11 @@ impl Copier {
         Ok(shipper)
     }
 
-    fn ticked(&mut self, ticked: Ticked) {
+    /// All that was committed when it began is copied.
+    fn ticked(&mut self, ticked: Ticked, now: Millis) {
         let Some(shipper) = &self.shipper else { return };
         let (position, log_bytes, one) = (shipper.position(), shipper.log_bytes(), shipper.page_one());
         let backlog = self.engine.outbox().backlog();
-        let now = Millis::now();
         self.shared.update(|status| {
             status.epoch = Some(position.epoch.to_string());
             status.tx = Some(position.tx.0);

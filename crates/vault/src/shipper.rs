@@ -105,7 +105,7 @@ impl Shipper {
         let (one, hash) = database.page_one()?;
         let head = state.head();
         let position = head.map(|it| it.position).or(newest);
-        let table = head.and_then(|head| table_at(&common, state, head.position).ok().flatten());
+        let table = head.map_or(Ok(None), |head| table_at(&common, state, head.position));
         let head_page_bytes = head.and_then(|it| it.walker).map_or(one.page_bytes, |it| it.header.page_bytes);
         let now = Instant::now();
         let mut shipper = Self {
@@ -129,9 +129,15 @@ impl Shipper {
         if let Some(head) = head
             && shipper.resume(&head)?
         {
-            shipper.table = table;
+            // Without one, the next snapshot's scan becomes it.
+            shipper.table = table.unwrap_or(None);
             return Ok((shipper, Began::Resumed));
         }
+        // A store that is away for now is waited for: what differs can be found once it is back.
+        let table = match table {
+            Err(error) if error.is_refusal() => None,
+            table => table?,
+        };
         let began = match (table, head) {
             (Some(table), Some(head)) if shipper.before.one.page_bytes == head_page_bytes => {
                 shipper.bridge(table, head.position)?

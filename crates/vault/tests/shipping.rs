@@ -67,7 +67,7 @@ fn the_application_begins_its_log_again_and_again_under_load_and_nothing_is_miss
             if count % 20 == 0 {
                 snapshot(&engine, &mut shipper);
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     });
     shipper.tick(&engine.state).unwrap();

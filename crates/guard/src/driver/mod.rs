@@ -297,7 +297,7 @@ impl Driver {
             Wake::Sweep => self.sweep(),
             Wake::News(news) => self.take_news(news),
             Wake::Vault(said) => {
-                self.say(&format!("vault {}", said.vault), said.kind, said.severity, &said.message)
+                self.say(&format!("vault {}", said.vault), said.kind, said.severity, &said.message);
             }
         }
     }

@@ -14,18 +14,18 @@ use crate::workspace::Workspace;
 use super::ground::Ground;
 use super::writer::python;
 
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_mins(1);
 const LITESTREAM: &str = "@flydotio/litestream@0.3.13";
 
 /// Every second, as fast as SQLite's shell would.
-const BACKUPS: &str = r#"
+const BACKUPS: &str = r"
 import sqlite3, sys, time
 while True:
     source, target = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[2])
     source.backup(target)
     source.close(); target.close()
     time.sleep(1)
-"#;
+";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -37,11 +37,11 @@ pub(super) fn run(
     // Proved before anything is touched.
     let fresh = live.with_extension(format!("restored-{}", Millis::now().0));
     let bar = Bar::new();
-    let restored = restorer.restore(target, &fresh, &bar);
+    let proved = restorer.restore(target, &fresh, &bar);
     bar.clear();
-    let restored = restored?;
+    let proved = proved?;
     if !args.json {
-        restore::tell(&restored, &fresh, false, out)?;
+        restore::tell(&proved, &fresh, false, out)?;
     }
     if !args.yes && !agreed(live, chosen.table.service.as_deref())? {
         fs::remove_file(&fresh)?;
@@ -64,7 +64,7 @@ pub(super) fn run(
     match service.start(out) {
         Ok(()) => {
             if args.json {
-                restore::tell(&restored, live, true, out)?;
+                restore::tell(&proved, live, true, out)?;
             } else {
                 writeln!(out, "{} is in place; the one before it is {}", live.display(), kept.display())?;
             }
@@ -88,9 +88,9 @@ fn agreed(live: &Path, service: Option<&str>) -> Result<bool, VaultError> {
     }
     let before = service.map_or_else(String::new, |name| format!("stop {name}, and "));
     write!(std::io::stderr(), "{before}replace {} by this? [y/N] ", live.display())?;
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    Ok(matches!(line.trim(), "y" | "Y" | "yes"))
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// Whoever has it open still would go on with the old file, unseen. The guard's own vault notices.

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use plimsoll_guard::records::{Status, VaultStatus};
 use plimsoll_guard::tell::span_words;
 use plimsoll_vault::catalogue::Catalogue;
+use plimsoll_vault::names::Millis;
 use plimsoll_vault::store::Store;
 
 use super::{Chosen, VaultError, all, bytes, print_json};
@@ -58,7 +59,7 @@ fn status(chosen: &Chosen, running: &[VaultStatus]) -> Result<VaultStatus, Vault
         mode: "stopped".to_owned(),
         why: Some("no guard runs it".to_owned()),
         tx: catalogue.newest_tx().map(|it| it.0),
-        fresh_as_of: catalogue.segments.iter().map(|it| it.time).max().map(|it| it.timestamp()),
+        fresh_as_of: catalogue.segments.iter().map(|it| it.time).max().map(Millis::timestamp),
         last_snapshot: catalogue.snapshots.last().map(|it| it.time.timestamp()),
         last_backup: newest.map(|it| it.time.timestamp()),
         verified: newest.as_ref().and_then(|it| catalogue.outcome(it)).map(|it| it.time.timestamp()),
