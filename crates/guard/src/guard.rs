@@ -65,6 +65,8 @@ pub struct Hooks {
     pub reloader: Reloader,
     /// Who carries the services' requests, if anybody does.
     pub traffic: Option<Box<dyn crate::traffic::Traffic>>,
+    /// Who keeps backups, if anybody does.
+    pub vaults: Option<Box<dyn crate::vaults::Vaults>>,
     pub on_event: Box<dyn FnMut(&EventRecord)>,
     /// Called once the control socket answers.
     pub on_listening: Box<dyn FnOnce()>,
@@ -167,6 +169,7 @@ impl Guard {
             asks,
             reloader: hooks.reloader,
             traffic: hooks.traffic,
+            vaults: hooks.vaults,
             on_event: hooks.on_event,
             degraded: self.degraded,
             link: link.clone(),

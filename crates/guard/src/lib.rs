@@ -23,6 +23,7 @@ pub mod sweep;
 pub mod tell;
 pub mod traffic;
 mod tree;
+pub mod vaults;
 mod workload;
 
 pub use endpoint::Endpoint;

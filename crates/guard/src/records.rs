@@ -27,6 +27,45 @@ pub struct Status {
     /// `None` without `[front]`.
     #[serde(default)]
     pub front: Option<FrontStatus>,
+    /// One for each `[[vault]]`.
+    #[serde(default)]
+    pub vaults: Vec<VaultStatus>,
+}
+
+/// How one vault is doing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VaultStatus {
+    pub name: String,
+    pub database: String,
+    pub to: String,
+    /// `continuous`, `snapshots` or `stopped`.
+    pub mode: String,
+    /// Why it is not continuous, where it is not.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// The last transaction that was copied.
+    #[serde(default)]
+    pub tx: Option<u64>,
+    /// All that was committed by then is in the store.
+    #[serde(default, with = "time::option")]
+    pub fresh_as_of: Option<Timestamp>,
+    #[serde(default, with = "time::option")]
+    pub last_snapshot: Option<Timestamp>,
+    /// The newest snapshot that was restored and compared, and when that was done. Nothing else is a backup.
+    #[serde(default, with = "time::option")]
+    pub last_backup: Option<Timestamp>,
+    #[serde(default, with = "time::option")]
+    pub verified: Option<Timestamp>,
+    pub backups: u64,
+    pub snapshots: u64,
+    pub waiting_bytes: u64,
+    pub log_bytes: u64,
+    /// The longest that the application's writers were held.
+    pub held_ms_max: u64,
+    #[serde(default)]
+    pub sqlite_version: Option<String>,
+    #[serde(default)]
+    pub problems: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

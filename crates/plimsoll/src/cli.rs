@@ -1,5 +1,7 @@
 //! The command line: every verb with its flags, its help, and the exit codes.
 
+mod vault;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Termination};
@@ -8,6 +10,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use crate::config::{Check, CommandOptions};
+
+pub use vault::{OneVault, VaultArgs, VaultPrune, VaultRestore, VaultVerb, VaultVerify};
 
 /// What a command's end means. Documented in `--help`; scripts rely on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +127,8 @@ pub enum Verb {
     Sweep(Sweep),
     /// Write the configuration in the words of another tool
     Export(Export),
+    /// Back up SQLite databases, and prove it by restoring them
+    Vault(VaultArgs),
     /// Watch every layer do its work on a sample service (about forty seconds, needs nothing installed)
     Demo(Demo),
     /// Print a completion script for your shell
@@ -240,6 +246,17 @@ pub enum Since {
     /// So long before now.
     Ago(std::time::Duration),
     At(jiff::Timestamp),
+}
+
+impl Since {
+    pub fn timestamp(self) -> jiff::Timestamp {
+        match self {
+            Self::Ago(span) => {
+                jiff::Timestamp::now().checked_sub(span).unwrap_or(jiff::Timestamp::UNIX_EPOCH)
+            }
+            Self::At(time) => time,
+        }
+    }
 }
 
 fn parse_since(text: &str) -> Result<Since, String> {

@@ -7,4 +7,5 @@ pub mod demo;
 mod fit;
 pub mod sample;
 mod settings;
+mod vaults;
 pub mod verbs;

@@ -52,6 +52,7 @@ fn act(Cli { global, verb }: Cli) -> Exit {
         Verb::Export(args) => {
             told(verbs::export::run(args, &global, &mut out), verbs::export::ExportError::exit)
         }
+        Verb::Vault(args) => told(verbs::vault::run(args, &global, &mut out), verbs::vault::VaultError::exit),
         Verb::Demo(args) => told(plimsoll::demo::run(args, &mut out), plimsoll::demo::DemoError::exit),
         Verb::Completions(args) => {
             reached(verbs::completions::run(args, &mut out).map(|()| Exit::Done).map_err(ReachError::Print))

@@ -7,6 +7,7 @@ mod figure;
 mod front;
 mod guard;
 mod stats;
+mod vault;
 
 use std::fs;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Bench {
     /// The front: loss (requests lost in recycles, kills, hangs), speed (beside nginx and HAProxy), scale (10,000
     /// connections, idle and held)
     Front,
+    /// The vault beside litestream: loss (after kills), cost (to the application and the machine), restore (1 GiB)
+    Vault,
 }
 
 /// What a part is given.
@@ -79,6 +82,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let (bench, parts) = match args.bench {
         Bench::Guard => ("guard", guard::PARTS),
         Bench::Front => ("front", front::PARTS),
+        Bench::Vault => ("vault", vault::PARTS),
     };
     let chosen = choose(parts, &args.parts)?;
     if args.bench == Bench::Front && cfg!(debug_assertions) {

@@ -10,6 +10,9 @@ use crate::workspace::{MUSL, Workspace};
 /// A Java program in a single file, run without compiling, came with this version.
 const JAVA_MIN: u32 = 11;
 
+/// Below the target folder.
+const PYTHON_TOOLS: &str = "tools/python";
+
 struct Need {
     program: &'static str,
     is_there: fn() -> bool,
@@ -21,9 +24,11 @@ enum Source {
     Apt(&'static str),
     /// Arguments for rustup.
     Rustup(&'static [&'static str]),
+    /// A package of PyPI, into a folder of the workspace's own.
+    Pip(&'static str),
 }
 
-const NEEDS: [Need; 12] = [
+const NEEDS: [Need; 14] = [
     Need {
         program: "rustfmt",
         is_there: || cargo_knows("fmt"),
@@ -50,6 +55,8 @@ const NEEDS: [Need; 12] = [
     },
     Need { program: "node", is_there: || shell::has("node"), from: Source::Apt("nodejs") },
     Need { program: "python3", is_there: || shell::has("python3"), from: Source::Apt("python3") },
+    Need { program: "pip", is_there: has_pip, from: Source::Apt("python3-pip") },
+    Need { program: "moto", is_there: has_moto, from: Source::Pip("moto[server]==5.2.1") },
     Need { program: "pebble", is_there: || shell::has("pebble"), from: Source::Apt("pebble") },
     Need { program: "java", is_there: has_java, from: Source::Apt("default-jdk-headless") },
 ];
@@ -76,9 +83,16 @@ pub(super) fn bring(workspace: &Workspace, wanted: &[&str]) -> Vec<Lack> {
         match need.from {
             Source::Apt(package) => packages.push(package),
             Source::Rustup(args) => run_rustup(workspace, args),
+            Source::Pip(_) => {}
         }
     }
     let refusal = if packages.is_empty() { None } else { install(&packages) };
+    // pip itself may have come by apt just now.
+    for need in &missing {
+        if let Source::Pip(package) = need.from {
+            run_pip(workspace, package);
+        }
+    }
     let still = missing.into_iter().filter(|need| !(need.is_there)());
     still.map(|need| Lack { program: need.program, why: why(need, refusal.as_deref()) }).collect()
 }
@@ -90,6 +104,7 @@ fn why(need: &Need, refusal: Option<&str>) -> String {
             format!("Debian's package {package}{refusal}")
         }
         Source::Rustup(args) => format!("rustup {}", args.join(" ")),
+        Source::Pip(package) => format!("PyPI's package {package}"),
     }
 }
 
@@ -112,6 +127,27 @@ fn run_rustup(workspace: &Workspace, args: &[&str]) {
     if let Err(error) = shell::output(Command::new("rustup").args(args).current_dir(&workspace.root)) {
         println!("{error}");
     }
+}
+
+/// Into `target/tools/python`, where the tests look for it.
+fn run_pip(workspace: &Workspace, package: &str) {
+    let folder = workspace.target.join(PYTHON_TOOLS);
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip", "install", "--quiet", "--target"]).arg(folder).arg(package);
+    println!("$ {}", shell::show(&command));
+    if let Err(error) = shell::output(&mut command) {
+        println!("{error}");
+    }
+}
+
+fn has_pip() -> bool {
+    shell::succeeds(Command::new("python3").args(["-m", "pip", "--version"]))
+}
+
+fn has_moto() -> bool {
+    let mut command = Command::new("python3");
+    command.args(["-c", "import moto.server"]).env("PYTHONPATH", format!("target/{PYTHON_TOOLS}"));
+    shell::succeeds(&mut command)
 }
 
 fn cargo_knows(verb: &str) -> bool {

@@ -10,8 +10,9 @@ use crate::test::suites::{self, Selection, WHOLE};
 use crate::workspace::{MUSL, Workspace};
 use crate::{dist, fuzz, tidy, vm};
 
-/// What the examples and the suites start for real: runtimes, a certificate authority, and systemd's own check of units.
-const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble", "systemd-analyze"];
+/// What the examples and the suites start for real: runtimes, a certificate authority, systemd's own check of units, and
+/// a store that speaks S3.
+const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble", "systemd-analyze", "pip", "moto"];
 
 /// Every step ends: the longest on two slow cores takes a third of this.
 const LIMIT: Duration = Duration::from_mins(20);

@@ -46,6 +46,7 @@ use crate::nursery::Nursery;
 use crate::quick::QuickMap;
 use crate::records::{Evidence, IncidentRecord};
 use crate::traffic::{Traffic, TrafficNews};
+use crate::vaults::{self, VaultSaid, Vaults};
 use crate::workload::{Settings, Workload};
 use clock::Clock;
 use launch::Launched;
@@ -137,6 +138,7 @@ pub struct Parts {
     pub reloader: Reloader,
     /// Who carries the services' requests, if anybody does.
     pub traffic: Option<Box<dyn Traffic>>,
+    pub vaults: Option<Box<dyn Vaults>>,
     /// Called for every event, for the operator's terminal.
     pub on_event: Box<dyn FnMut(&crate::records::EventRecord)>,
     /// Things that are worse than they should be, said in `status`.
@@ -185,6 +187,7 @@ pub struct Driver {
     reporter: mpsc::Sender<Report>,
     reloader: Reloader,
     traffic: Option<Box<dyn Traffic>>,
+    vaults: Option<Box<dyn Vaults>>,
     on_event: Box<dyn FnMut(&crate::records::EventRecord)>,
     degraded: Vec<String>,
     started: jiff::Timestamp,
@@ -218,6 +221,7 @@ enum Wake {
     Sweep,
     News(TrafficNews),
     Init(Told),
+    Vault(VaultSaid),
 }
 
 impl Driver {
@@ -244,6 +248,7 @@ impl Driver {
             reporter,
             reloader: parts.reloader,
             traffic: parts.traffic,
+            vaults: parts.vaults,
             on_event: parts.on_event,
             degraded: parts.degraded,
             started: jiff::Timestamp::now(),
@@ -277,9 +282,11 @@ impl Driver {
             self.carry_out();
             self.save_state();
             if self.is_over() {
+                self.close_vaults();
                 return Ok((Ended::Down, self.traffic));
             }
             if self.has_yielded() {
+                self.close_vaults();
                 self.traffic.iter().for_each(|it| it.let_go());
                 return Ok((Ended::Replaced, self.traffic));
             }
@@ -289,6 +296,13 @@ impl Driver {
             // Before it is acted on: a promise that nobody knows of could not be kept.
             self.save_state();
             self.feed_init();
+        }
+    }
+
+    /// No transaction is copied by two guards.
+    fn close_vaults(&self) {
+        if let Some(vaults) = &self.vaults {
+            vaults.close();
         }
     }
 
@@ -306,6 +320,7 @@ impl Driver {
             () = self.watcher.ready() => Wake::Kernel,
             Some(report) = self.reports.recv() => Wake::Report(report),
             news = traffic::news(self.traffic.as_deref()) => Wake::News(news),
+            said = vaults::news(self.vaults.as_deref()) => Wake::Vault(said),
             () = at(deadline) => Wake::Deadline,
             Some(ask) = self.asks.recv() => Wake::Ask(ask),
             _ = reload.recv() => Wake::Reload,
@@ -330,6 +345,9 @@ impl Driver {
             Wake::Sweep => self.sweep(),
             Wake::News(news) => self.take_news(news),
             Wake::Init(told) => self.told(told),
+            Wake::Vault(said) => {
+                self.say(&format!("vault {}", said.vault), said.kind, said.severity, &said.message);
+            }
         }
     }
 

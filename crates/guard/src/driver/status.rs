@@ -26,6 +26,7 @@ impl Driver {
             services: self.services().into_iter().filter_map(|id| self.service_status(id)).collect(),
             degraded,
             front: self.traffic.as_ref().map(|it| it.status()),
+            vaults: self.vaults.as_ref().map(|it| it.status()).unwrap_or_default(),
         }
     }
 

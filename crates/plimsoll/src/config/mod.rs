@@ -22,6 +22,7 @@ mod service;
 mod source;
 mod suggest;
 mod unbound;
+mod vault;
 
 use std::fs;
 use std::ops::Range;
@@ -50,7 +51,7 @@ use source::Source;
 pub const FILE_DEFAULT: &str = "plimsoll.toml";
 
 /// Tables that are understood and checked, and that this version does not carry out yet. `check` says so.
-pub const NOT_YET: [&str; 3] = ["vault", "alerts", "docker"];
+pub const NOT_YET: [&str; 2] = ["alerts", "docker"];
 
 /// No configuration is longer; whatever is, is the wrong file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -127,7 +128,7 @@ fn read_root(root: &Section<'_>, log: &Log, around: Around<'_>) -> Config {
     let names: Vec<&str> = services.iter().map(|read| read.service.name.as_str()).collect();
     let front = front::front(root.section("front"), around.folder, &names);
     let (admin, admin_address) = others::admin(root.section("admin"), around);
-    let vaults = others::vaults(root.sections("vault"), around.folder);
+    let vaults = vault::vaults(root.sections("vault"), around, &names);
     let alerts = others::alerts(root.section("alerts"), around);
     let sweeps = others::sweeps(root.sections("sweep"));
     let docker = others::docker(root.section("docker"));

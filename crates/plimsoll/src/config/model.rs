@@ -275,6 +275,9 @@ pub struct Admin {
 
 #[derive(Clone, Debug)]
 pub struct Vault {
+    pub name: String,
+    /// Whose database it is.
+    pub service: Option<String>,
     pub database: PathBuf,
     pub to: String,
     pub every: Duration,
@@ -282,6 +285,19 @@ pub struct Vault {
     pub keep_daily: u32,
     pub keep_weekly: u32,
     pub keep_monthly: u32,
+    /// For so long each transaction can be restored to.
+    pub history: Duration,
+    /// Between two restores that are compared.
+    pub verify: Duration,
+    /// Of the log, at which it is written into the database.
+    pub pressure: Bytes,
+    /// What may wait for the store.
+    pub spool: Bytes,
+    /// A second.
+    pub bandwidth: Option<Bytes>,
+    /// None: not encrypted.
+    pub recipients: Vec<String>,
+    pub identity: Option<SecretRef>,
 }
 
 #[derive(Clone, Debug)]

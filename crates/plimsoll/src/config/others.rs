@@ -1,12 +1,11 @@
-//! The tables beside the services: front, admin, vault, alerts, sweep, docker.
+//! The tables beside the services: admin, alerts, sweep, docker.
 
-use std::path::Path;
 use std::time::Duration;
 
 use plimsoll_core::units::Bytes;
 use toml::Spanned;
 
-use super::model::{Admin, Alerts, Docker, Email, Sweep, Vault, Webhook};
+use super::model::{Admin, Alerts, Docker, Email, Sweep, Webhook};
 use super::secret::{SecretError, SecretRef};
 use super::section::Section;
 use super::service::{Around, address};
@@ -16,9 +15,6 @@ pub const ADMIN_HTTP_DEFAULT: std::net::SocketAddr =
 const SWEEP_OVER_DEFAULT: Bytes = Bytes::mib(300);
 const ORPHAN_AFTER_DEFAULT: Duration = Duration::from_mins(10);
 const SWEEP_EVERY_DEFAULT: Duration = Duration::from_mins(2);
-const VAULT_EVERY_DEFAULT: Duration = Duration::from_hours(24);
-const KEEP_MAX: u32 = 10_000;
-const STORES: [&str; 4] = ["file://", "s3://", "gs://", "az://"];
 
 /// The address that is written, with its place, so that two listeners on one port are found.
 pub(super) fn admin(
@@ -48,7 +44,12 @@ fn read_admin(section: &Section<'_>, around: Around<'_>) -> (Admin, Option<Spann
 }
 
 /// `env:NAME` or `file:PATH`; the secret itself may not be written.
-fn secret(section: &Section<'_>, key: &'static str, example: &str, around: Around<'_>) -> Option<SecretRef> {
+pub(super) fn secret(
+    section: &Section<'_>,
+    key: &'static str,
+    example: &str,
+    around: Around<'_>,
+) -> Option<SecretRef> {
     let written = section.text(key, example)?;
     let Some(reference) = SecretRef::parse(written.get_ref(), around.folder) else {
         let hint = format!(
@@ -104,37 +105,7 @@ fn check_secret(section: &Section<'_>, written: &Spanned<String>, reference: &Se
     section.error(written.span(), error.to_string(), &hint);
 }
 
-pub(super) fn vaults(sections: Vec<Section<'_>>, folder: &Path) -> Vec<Vault> {
-    sections.into_iter().filter_map(|section| section.read(|section| read_vault(section, folder))).collect()
-}
-
-fn read_vault(section: &Section<'_>, folder: &Path) -> Option<Vault> {
-    let database = section.text("database", "data/reports.db");
-    let to = section.text("to", "file:///var/backups/reports");
-    let every = section.positive_duration("every", "24h");
-    let continuous = section.flag("continuous");
-    let keep = section.section("keep").map(|keep| {
-        keep.read(|keep| ["daily", "weekly", "monthly"].map(|key| keep.small(key, 0..=KEEP_MAX)))
-    });
-    let [daily, weekly, monthly] = keep.unwrap_or_default();
-    required(section, "database", "data/reports.db");
-    required(section, "to", "file:///var/backups/reports");
-    if let Some(to) = to.as_ref().filter(|to| !STORES.iter().any(|store| to.get_ref().starts_with(store))) {
-        let hint = "write an address that begins with file://, s3://, gs:// or az://";
-        section.error(to.span(), "to is not a store", hint);
-    }
-    Some(Vault {
-        database: folder.join(database?.into_inner()),
-        to: to?.into_inner(),
-        every: every.map_or(VAULT_EVERY_DEFAULT, Spanned::into_inner),
-        continuous: continuous.is_none_or(Spanned::into_inner),
-        keep_daily: daily.unwrap_or(7),
-        keep_weekly: weekly.unwrap_or(4),
-        keep_monthly: monthly.unwrap_or(12),
-    })
-}
-
-fn required(section: &Section<'_>, key: &str, example: &str) {
+pub(super) fn required(section: &Section<'_>, key: &str, example: &str) {
     if !section.has(key) {
         let hint = format!("write {key} = \"{example}\"");
         section.error(section.span.clone(), format!("{} has no {key}", section.path), &hint);

@@ -17,3 +17,4 @@ pub mod status;
 pub mod sweep;
 mod table;
 pub mod upgrade;
+pub mod vault;

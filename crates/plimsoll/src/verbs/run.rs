@@ -13,14 +13,16 @@ use plimsoll_front::{Front, FrontError};
 use plimsoll_guard::control::ControlError;
 use plimsoll_guard::records::EventRecord;
 use plimsoll_guard::traffic::Traffic;
+use plimsoll_guard::vaults::Vaults;
 use plimsoll_guard::{Guard, GuardError, Heritage, Hooks, KEY_CONFIG, Settings, keep_text, tell};
 use plimsoll_init::{Link, LinkError, init};
 use plimsoll_kernel::spawn;
 
 use crate::carry::{self, Carrier, Latest};
 use crate::cli::{Exit, Global, LogStyle, Run};
-use crate::config::{self, Config, ConfigErrors, Host, Warning, file_or_default};
+use crate::config::{self, Config, ConfigErrors, Host, SecretError, Warning, file_or_default};
 use crate::settings::{self, SettingsError};
+use crate::vaults::Keepers;
 
 /// Lines that wait for a slow terminal; past that they are counted. A thousand services that start at once say so much.
 const LINES_WAITING: usize = 4096;
@@ -41,12 +43,14 @@ pub enum RunError {
     Front(#[from] FrontError),
     #[error(transparent)]
     Init(#[from] LinkError),
+    #[error("vault: identity: {0}")]
+    Vault(#[from] SecretError),
 }
 
 impl RunError {
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Settings(_) => Exit::Usage,
+            Self::Config(_) | Self::Settings(_) | Self::Vault(_) => Exit::Usage,
             Self::Guard(error) => guard_exit(error),
             Self::Front(error) => front_exit(error),
             Self::Init(_) => Exit::Internal,
@@ -133,6 +137,7 @@ fn guard(args: &Run, global: &Global, mut heritage: Option<Heritage>) -> Result<
         let traffic = start(bound)?;
         (Guard::prepare_with(read.settings, heritage)?, traffic)
     };
+    let vaults = Keepers::start(&read.config, &state)?;
     for line in guard.degraded() {
         let _ = writeln!(io::stderr(), "plimsoll: {line}");
     }
@@ -149,6 +154,7 @@ fn guard(args: &Run, global: &Global, mut heritage: Option<Heritage>) -> Result<
             Ok(read.settings)
         }),
         traffic,
+        vaults: vaults.map(|it| Box::new(it) as Box<dyn Vaults>),
         on_event: Box::new(move |event| printer.print(style, event)),
         on_listening: Box::new(move || listening(&socket)),
     })?;

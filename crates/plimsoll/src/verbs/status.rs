@@ -47,6 +47,12 @@ fn print(status: &Status, out: &mut dyn Write) -> std::io::Result<()> {
             writeln!(out, "{}", certificate_line(certificate))?;
         }
     }
+    for vault in &status.vaults {
+        writeln!(out, "vault {}: {}", vault.name, super::vault::summary(vault))?;
+        for problem in &vault.problems {
+            writeln!(out, "!! vault {}: {problem}", vault.name)?;
+        }
+    }
     writeln!(out)?;
     let mut table = Table::new(&[
         "SERVICE",
@@ -173,7 +179,7 @@ pub(super) fn layer_limit(layer: &LayerStatus) -> String {
     bytes.or(layer.limit.map(|limit| limit.to_string())).unwrap_or_else(|| "-".to_owned())
 }
 
-fn since(then: Timestamp) -> String {
+pub(super) fn since(then: Timestamp) -> String {
     let span = Timestamp::now().duration_since(then);
     let span = std::time::Duration::try_from(span).unwrap_or_default();
     match span.as_secs() {

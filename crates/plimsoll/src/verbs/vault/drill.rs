@@ -1,0 +1,59 @@
+//! `plimsoll vault drill`: restore, compare, and boot the service's own command on the copy at a scratch port.
+
+use std::io::Write;
+use std::time::Instant;
+
+use plimsoll_vault::plan::Target;
+use plimsoll_vault::restore::Restorer;
+use plimsoll_vault::store::Store;
+use serde_json::json;
+
+use super::bar::Bar;
+use super::{VaultError, boot, choose, print_json, time};
+use crate::cli::{Exit, Global, OneVault};
+
+pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
+    let chosen = choose(args.vault.as_deref(), global)?;
+    let services = &chosen.config.services;
+    let service = chosen.table.service.as_ref().and_then(|name| services.iter().find(|it| it.name == *name));
+    let Some(service) = service else {
+        let hint = "say whose database it is: service = \"…\" in [[vault]]";
+        return Err(VaultError::Usage(format!("nobody knows what to boot on the copy; {hint}")));
+    };
+    let began = Instant::now();
+    let store = Store::open(&chosen.vault.store)?;
+    let seal = chosen.vault.seal()?;
+    let scratch = tempfile::Builder::new().prefix("plimsoll-drill-").tempdir()?;
+    let copy = scratch.path().join(chosen.vault.database.file_name().unwrap_or("copy.db".as_ref()));
+    let bar = Bar::new();
+    let restored = Restorer { store: &store, seal: &seal }.restore(Target::Latest, &copy, &bar);
+    bar.clear();
+    let restored = restored?;
+    let restored_in = began.elapsed();
+    let booted = boot::boot(service, &chosen.config.folder, &chosen.vault.database, &copy)?;
+    if args.json {
+        let value = json!({
+            "vault": chosen.vault.name,
+            "service": service.name,
+            "tx": restored.position.tx,
+            "time": restored.time.timestamp().to_string(),
+            "rows": restored.contents.rows(),
+            "restored_ms": u64::try_from(restored_in.as_millis()).unwrap_or(u64::MAX),
+            "booted_ms": u64::try_from(booted.as_millis()).unwrap_or(u64::MAX),
+            "took_ms": u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        print_json(out, &value)?;
+        return Ok(Exit::Done);
+    }
+    writeln!(
+        out,
+        "restored {} rows as of {} UTC, transaction {}, in {:.1} s",
+        restored.contents.rows(),
+        time(restored.time),
+        restored.position.tx,
+        restored_in.as_secs_f64()
+    )?;
+    writeln!(out, "{} was ready on the copy after {:.1} s", service.name, booted.as_secs_f64())?;
+    writeln!(out, "from nothing to a service that answers: {:.1} s", began.elapsed().as_secs_f64())?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,44 @@
+//! `plimsoll vault prune`: what no kept point needs goes. Reports only, unless `--act`.
+
+use std::io::Write;
+
+use plimsoll_vault::fence::Fence;
+use plimsoll_vault::keeper::{Wanted, pruned_json};
+use plimsoll_vault::names::Millis;
+use plimsoll_vault::prune;
+
+use super::{VaultError, ask_running, bytes, choose, open_here, print_json};
+use crate::cli::{Exit, Global, VaultPrune};
+
+pub(super) fn run(args: &VaultPrune, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
+    let chosen = choose(args.vault.as_deref(), global)?;
+    let done = if let Some(done) = ask_running(&chosen.vault, &Wanted::Prune { act: args.act })? {
+        done
+    } else {
+        let engine = open_here(chosen.vault.clone())?;
+        let fence = Fence::new(&engine.state)?;
+        fence.claim(engine.store(), Millis::now())?;
+        let pruned = prune::run(&engine, Millis::now(), args.act);
+        fence.release(engine.store());
+        pruned_json(&pruned?)
+    };
+    if args.json {
+        print_json(out, &done)?;
+        return Ok(Exit::Done);
+    }
+    let gone = done["snapshots"].as_array().map_or(0, Vec::len);
+    let number = |key: &str| done[key].as_u64().unwrap_or(0);
+    writeln!(
+        out,
+        "{} {gone} snapshots, {} segments and {} chunks ({}); {} snapshots stay",
+        if args.act { "deleted" } else { "would delete" },
+        number("segments"),
+        number("chunks"),
+        bytes(number("chunk_bytes")),
+        number("kept")
+    )?;
+    if !args.act {
+        writeln!(out, "nothing was deleted: add --act")?;
+    }
+    Ok(Exit::Done)
+}

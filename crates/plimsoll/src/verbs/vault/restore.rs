@@ -1,0 +1,105 @@
+//! `plimsoll vault restore`: a database of any moment that is kept, proved before it gets its name.
+
+use std::io::Write;
+use std::path::Path;
+
+use plimsoll_vault::catalogue::Catalogue;
+use plimsoll_vault::names::Millis;
+use plimsoll_vault::plan::Target;
+use plimsoll_vault::position::Tx;
+use plimsoll_vault::restore::{Restored, Restorer};
+use plimsoll_vault::seal::Seal;
+use plimsoll_vault::store::{Store, StoreConfig};
+use serde_json::json;
+
+use super::bar::Bar;
+use super::{VaultError, bytes, choose, print_json, replace, time};
+use crate::cli::{Exit, Global, VaultRestore};
+
+pub(super) fn run(args: &VaultRestore, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
+    let (store, seal, chosen) = if let Some(from) = &args.from {
+        (Store::open(&StoreConfig { to: from.clone(), bandwidth: None })?, Seal::default(), None)
+    } else {
+        let chosen = choose(args.vault.as_deref(), global)?;
+        (Store::open(&chosen.vault.store)?, chosen.vault.seal()?, Some(chosen))
+    };
+    let seal = match &args.identity {
+        Some(path) => seal.with_identity(&std::fs::read_to_string(path)?, path)?,
+        None => seal,
+    };
+    let target = target(args, &store)?;
+    let restorer = Restorer { store: &store, seal: &seal };
+    if args.replace {
+        let Some(chosen) = chosen else {
+            return Err(VaultError::Usage("--replace needs the configuration, not --from".to_owned()));
+        };
+        return replace::run(args, &chosen, &restorer, target, global, out);
+    }
+    let Some(into) = &args.into else {
+        return Err(VaultError::Usage("say where to: --into PATH, or --replace for the live one".to_owned()));
+    };
+    let bar = Bar::new();
+    let done = restorer.restore(target, into, &bar);
+    bar.clear();
+    tell(&done?, into, args.json, out)?;
+    Ok(Exit::Done)
+}
+
+fn target(args: &VaultRestore, store: &Store) -> Result<Target, VaultError> {
+    if let Some(short) = &args.snapshot {
+        let found = Catalogue::read(store)?.named(short);
+        return found.map(Target::Snapshot).ok_or_else(|| {
+            VaultError::Usage(format!(
+                "no snapshot, or more than one, begins with {short}: see plimsoll vault list"
+            ))
+        });
+    }
+    Ok(match (args.to, args.to_tx) {
+        (Some(to), _) => Target::Time(Millis::from_timestamp(to.timestamp())),
+        (None, Some(tx)) => Target::Tx(Tx(tx)),
+        (None, None) => Target::Latest,
+    })
+}
+
+pub(super) fn tell(
+    restored: &Restored,
+    into: &Path,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<(), VaultError> {
+    if as_json {
+        let value = json!({
+            "path": into,
+            "snapshot": restored.snapshot.short(),
+            "tx": restored.position.tx,
+            "time": restored.time.timestamp().to_string(),
+            "is_compared": restored.is_compared,
+            "content_hash": restored.contents.hash(),
+            "tables": restored.contents.tables.len(),
+            "rows": restored.contents.rows(),
+            "bytes": restored.bytes,
+            "segments": restored.segments,
+            "took_ms": u64::try_from(restored.took.as_millis()).unwrap_or(u64::MAX),
+        });
+        return print_json(out, &value);
+    }
+    writeln!(
+        out,
+        "{}: as of {} UTC, transaction {}",
+        into.display(),
+        time(restored.time),
+        restored.position.tx
+    )?;
+    let how = if restored.is_compared {
+        "equal to what the live database said at this position".to_owned()
+    } else {
+        let (snapshot, count) = (restored.snapshot.short(), restored.segments);
+        format!(
+            "equal to the live database at snapshot {snapshot}, and {count} segments since then by their hashes"
+        )
+    };
+    writeln!(out, "{} rows in {} tables, {how}", restored.contents.rows(), restored.contents.tables.len())?;
+    let seconds = restored.took.as_secs_f64();
+    writeln!(out, "integrity and foreign keys checked; {} in {seconds:.1} s", bytes(restored.bytes))?;
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! The vault as a user meets it: under the guard, by its commands, and through kills.
+#![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::config::sample;
+use common::guard::{Folder, Guard};
+use common::{assert_exit, http, leftovers, plimsoll, stderr, stdout, until, until_some};
+use plimsoll_guard::records::VaultStatus;
+use rusqlite::Connection;
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// Bodies of all reports, in order.
+fn bodies(path: &Path) -> Vec<String> {
+    let db = Connection::open(path).unwrap();
+    let mut statement = db.prepare("SELECT title || body FROM reports ORDER BY id").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn config(folder: &Folder, more: &str) -> String {
+    let store = folder.path().join("store");
+    sample("", &format!("[[vault]]\ndatabase = \"reports.db\"\nto = \"file://{}\"\n{more}", store.display()))
+}
+
+fn start(more: &str) -> Guard {
+    let folder = Folder::new();
+    let config = config(&folder, more);
+    let mut guard = folder.start(&config);
+    guard.next("ready");
+    guard
+}
+
+fn post(guard: &Guard, count: usize) {
+    for index in 0..count {
+        let body = format!("{{\"title\":\"report {index}\",\"body\":\"some text\"}}");
+        let answer = http::post(guard.address("reports"), "/reports", &body).unwrap();
+        assert_eq!(answer.0, 201, "{answer:?}");
+    }
+}
+
+fn vault(guard: &Guard) -> VaultStatus {
+    guard.status().vaults.into_iter().next().unwrap()
+}
+
+fn cli(guard: &Guard, args: &[&str]) -> std::process::Output {
+    let file = guard.folder.file();
+    plimsoll(&guard.folder.state(), &[&["--config", file.to_str().unwrap(), "vault"], args].concat())
+}
+
+fn json(guard: &Guard, args: &[&str]) -> Value {
+    let output = cli(guard, &[args, &["--json"]].concat());
+    assert_exit(&output, 0);
+    serde_json::from_str(&stdout(&output)).unwrap()
+}
+
+/// Everything that was committed by now is copied; up to which transaction.
+fn copied(guard: &Guard) -> u64 {
+    let now = jiff::Timestamp::now();
+    until_some("all is copied", || {
+        let vault = vault(guard);
+        vault.tx.filter(|_| vault.fresh_as_of.is_some_and(|it| it > now))
+    })
+}
+
+#[test]
+fn a_snapshot_is_a_backup_once_it_was_restored_and_every_command_says_so() {
+    let guard = start("");
+    post(&guard, 5);
+    until("the first is verified", || vault(&guard).verified.is_some());
+    let taken = json(&guard, &["backup"]);
+    assert!(taken["rows"].as_u64().unwrap() >= 5, "{taken}");
+    let verified = json(&guard, &["verify"]);
+    assert_eq!(verified["snapshot"], taken["snapshot"]);
+    post(&guard, 3);
+    copied(&guard);
+    let listed = json(&guard, &["list"]);
+    assert_eq!(listed["snapshots"][0]["is_backup"], true, "{listed}");
+    let into = guard.folder.path().join("restored.db");
+    let restored = json(&guard, &["restore", "--into", into.to_str().unwrap()]);
+    assert_eq!(bodies(&into), bodies(&guard.folder.path().join("reports.db")));
+    assert_eq!(restored["rows"].as_u64().unwrap(), taken["rows"].as_u64().unwrap() + 3);
+    // Not twice to the same place.
+    let again = cli(&guard, &["restore", "--into", into.to_str().unwrap()]);
+    assert_exit(&again, 2);
+    assert!(stderr(&again).contains("is in the way"), "{}", stderr(&again));
+    let drilled = json(&guard, &["drill"]);
+    assert_eq!(drilled["service"], "reports");
+    assert_eq!(json(&guard, &["prune"])["snapshots"].as_array().unwrap().len(), 0);
+    let status = cli(&guard, &["status"]);
+    assert_exit(&status, 0);
+    assert!(stdout(&status).starts_with("reports  continuous, backup "), "{}", stdout(&status));
+    assert!(guard.ok(&["status"]).contains("vault reports: continuous, backup "));
+}
+
+#[test]
+fn a_live_database_goes_back_to_a_transaction_and_its_service_with_it() {
+    let guard = start("");
+    post(&guard, 5);
+    until("the first is verified", || vault(&guard).verified.is_some());
+    let tx = copied(&guard);
+    post(&guard, 4);
+    copied(&guard);
+    let live = guard.folder.path().join("reports.db");
+    let before = bodies(&live);
+    let refused = cli(&guard, &["restore", "--to-tx", &tx.to_string(), "--replace"]);
+    assert_exit(&refused, 2);
+    assert_eq!(bodies(&live), before);
+    let output = cli(&guard, &["restore", "--to-tx", &tx.to_string(), "--replace", "--yes"]);
+    assert_exit(&output, 0);
+    assert_eq!(bodies(&live), before[..5]);
+    assert_eq!(guard.lead("reports").state, "ready");
+    let names = std::fs::read_dir(guard.folder.path()).unwrap().flatten().map(|it| it.file_name());
+    let kept: Vec<_> = names
+        .filter(|it| it.to_string_lossy().contains(".before-restore-") && it.to_string_lossy().ends_with('Z'))
+        .collect();
+    assert!(kept.iter().any(|it| bodies(&guard.folder.path().join(it)).len() == before.len()), "{kept:?}");
+    // It was announced, so nobody is paged, and what is written from now on is copied.
+    until("it is copied again", || vault(&guard).mode == "continuous" && vault(&guard).tx > Some(tx + 4));
+    assert!(guard.told().iter().all(|it| it.detail["severity"] != "page"), "{}", guard.story());
+    post(&guard, 1);
+    copied(&guard);
+    let into = guard.folder.path().join("after.db");
+    json(&guard, &["restore", "--into", into.to_str().unwrap()]);
+    assert_eq!(bodies(&into).len(), 6);
+}
+
+#[test]
+fn kills_of_guard_and_service_together_leave_a_prefix_of_what_was_committed() {
+    let mut guard = start("");
+    until("the first is verified", || vault(&guard).verified.is_some());
+    for round in 0..8 {
+        let address = guard.address("reports");
+        let (done, count) = (AtomicBool::new(false), 20 + round * 17);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let body = "{\"title\":\"t\",\"body\":\"some text\"}";
+                let mut posted = 0;
+                while http::post(address, "/reports", body).is_ok() {
+                    posted += 1;
+                    done.store(posted >= count, Ordering::Relaxed);
+                }
+                done.store(true, Ordering::Relaxed);
+            });
+            until("some were posted", || done.load(Ordering::Relaxed));
+            let service = guard.lead("reports").pid.unwrap();
+            leftovers::kill(guard.pid(), Signal::KILL);
+            leftovers::kill(service, Signal::KILL);
+        });
+        let into = guard.folder.path().join(format!("restored-{round}.db"));
+        json(&guard, &["restore", "--into", into.to_str().unwrap()]);
+        let (restored, live) = (bodies(&into), bodies(&guard.folder.path().join("reports.db")));
+        assert!(restored.len() <= live.len(), "{} restored of {}", restored.len(), live.len());
+        assert_eq!(restored, live[..restored.len()]);
+        guard = guard.again();
+        guard.next("ready");
+        until("it copies again", || vault(&guard).mode == "continuous");
+    }
+    copied(&guard);
+    let into = guard.folder.path().join("last.db");
+    json(&guard, &["restore", "--into", into.to_str().unwrap()]);
+    assert_eq!(bodies(&into), bodies(&guard.folder.path().join("reports.db")));
+    assert!(guard.told_of("vault_fault").is_empty());
+}

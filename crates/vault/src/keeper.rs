@@ -1,0 +1,342 @@
+//! The thread that takes snapshots, merges, verifies and prunes when it is time, and when somebody asks.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Catalogue;
+use crate::copier::Ask;
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::fence::{BEAT_EVERY, Fence};
+use crate::manifest::Contents;
+use crate::names::Millis;
+use crate::progress::{Progress, Silent};
+use crate::restore::Restorer;
+use crate::shared::Shared;
+use crate::sqlite_version::SqliteVersion;
+use crate::status::Mode;
+use crate::{merge, plan, prune, tripwire, verify};
+
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+const MERGE_EVERY: Duration = Duration::from_mins(1);
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+/// After a failure it is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+const PIN_WITHIN: Duration = Duration::from_mins(1);
+/// A store that takes nothing for so long pages.
+const STORE_PAGE_AFTER: Duration = Duration::from_mins(5);
+
+/// What somebody asks for, and where the answer goes.
+#[derive(Debug)]
+pub struct Order {
+    pub what: Wanted,
+    pub answers: SyncSender<Answer>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "ask")]
+pub enum Wanted {
+    Backup,
+    Verify {
+        snapshot: Option<String>,
+    },
+    Prune {
+        act: bool,
+    },
+    /// Something will change: a deploy, or a restore.
+    Announce,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Progress { phase: String, is_bytes: bool, done: u64, total: u64 },
+    Done(serde_json::Value),
+    Failed { message: String, is_refusal: bool },
+}
+
+/// Sends progress to whoever asked; what does not fit is left out.
+#[derive(Debug)]
+struct Telling<'a>(&'a SyncSender<Answer>);
+
+impl Progress for Telling<'_> {
+    fn at(&self, phase: crate::progress::Phase, done: u64, total: u64) {
+        let phase_name = phase.name().to_owned();
+        let _ =
+            self.0.try_send(Answer::Progress { phase: phase_name, is_bytes: phase.is_bytes(), done, total });
+    }
+}
+
+#[derive(Debug)]
+pub struct Keeper {
+    engine: Arc<Engine>,
+    shared: Arc<Shared>,
+    copier: SyncSender<Ask>,
+    fence: Fence,
+    beat: Option<Instant>,
+    due: Due,
+}
+
+/// When each is due again.
+#[derive(Debug)]
+struct Due {
+    snapshot: Option<Instant>,
+    verify: Instant,
+    merge: Instant,
+    prune: Instant,
+}
+
+impl Keeper {
+    pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>, fence: Fence) -> Self {
+        let now = Instant::now();
+        let due = Due { snapshot: None, verify: now, merge: now + MERGE_EVERY, prune: now + MERGE_EVERY };
+        Self { engine, shared, copier, fence, beat: None, due }
+    }
+
+    /// Until the vault ends.
+    pub fn run(mut self, orders: &Receiver<Order>) {
+        while !self.shared.is_ended() {
+            match orders.recv_timeout(LOOK_EVERY) {
+                Ok(order) => self.carry_out(&order),
+                Err(RecvTimeoutError::Timeout) => self.look(),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.fence.release(self.engine.store());
+    }
+
+    fn look(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
+        self.look_at_store();
+        let now = Instant::now();
+        if self.is_snapshot_due() {
+            let taken = self.snapshot(&Silent).map(drop);
+            let every = self.engine.config.every;
+            self.due.snapshot = Some(now + self.settled("vault_snapshot", taken, every));
+            self.due.verify = now;
+        }
+        if now >= self.due.verify {
+            let verified = self.verify_due();
+            self.due.verify = now + self.settled("vault_verify", verified, self.engine.config.verify);
+        }
+        if now >= self.due.merge {
+            let merged = merge::run(&self.engine, Millis::now()).map(drop);
+            self.due.merge = now + self.settled("vault_merge", merged, MERGE_EVERY);
+        }
+        if now >= self.due.prune {
+            let pruned = prune::run(&self.engine, Millis::now(), true).map(drop);
+            self.due.prune = now + self.settled("vault_prune", pruned, PRUNE_EVERY);
+        }
+    }
+
+    /// How long until the next time.
+    fn settled(&self, about: &'static str, outcome: Result<()>, every: Duration) -> Duration {
+        match outcome {
+            Ok(()) => {
+                self.shared.solved(about);
+                every
+            }
+            Err(Error::Ended(_)) => RETRY.min(every),
+            Err(error) => {
+                let severity = if error.is_refusal() { "page" } else { "warning" };
+                self.shared.problem(about, severity, error.to_string());
+                RETRY.min(every)
+            }
+        }
+    }
+
+    /// Nobody else writes to the target. Where it cannot be asked, we go on.
+    fn is_ours(&mut self) -> bool {
+        if self.beat.is_some_and(|it| it.elapsed() < BEAT_EVERY) {
+            return true;
+        }
+        match self.fence.claim(self.engine.store(), Millis::now()) {
+            Err(error @ Error::Fenced { .. }) => {
+                self.shared.problem("vault_fenced", "page", error.to_string());
+                self.shared.end();
+                return false;
+            }
+            Ok(()) | Err(_) => self.beat = Some(Instant::now()),
+        }
+        true
+    }
+
+    fn look_at_store(&self) {
+        let Some((why, since)) = self.engine.outbox().backlog().problem else {
+            self.shared.solved("vault_store");
+            self.shared.solved("vault_store_down");
+            return;
+        };
+        let is_long = Millis::now().since(since) > STORE_PAGE_AFTER;
+        let (about, severity) =
+            if is_long { ("vault_store_down", "page") } else { ("vault_store", "warning") };
+        self.shared.problem(about, severity, format!("{why}; what was copied waits on this disk"));
+    }
+
+    /// It is time, or nothing in the store leads to where we are.
+    fn is_snapshot_due(&mut self) -> bool {
+        if !self.engine.config.database.exists() {
+            return false;
+        }
+        if self.shared.take_want() {
+            return true;
+        }
+        if let Some(due) = self.due.snapshot {
+            return Instant::now() >= due;
+        }
+        // Whether anything leads there is known once it is known where we are.
+        let status = self.shared.status();
+        if status.mode == Mode::Stopped {
+            return false;
+        }
+        let Ok(snapshots) = self.engine.outbox().snapshots() else { return false };
+        let Some(newest) = snapshots.iter().max() else { return true };
+        let segments = self.engine.outbox().segments().unwrap_or_default();
+        let end = plan::end(&snapshots, &segments);
+        let leads = status.epoch.is_none() || end.is_some_and(|it| Some(it.0.to_string()) == status.epoch);
+        if leads {
+            let age = Millis::now().since(newest.time);
+            self.due.snapshot = Some(Instant::now() + self.engine.config.every.saturating_sub(age));
+            self.shared.update(|status| status.last_snapshot = Some(newest.time));
+        }
+        !leads
+    }
+
+    fn snapshot(&self, progress: &dyn Progress) -> Result<serde_json::Value> {
+        let (reply, pinned) = sync_channel(1);
+        let ended = || Error::Ended("the vault ended");
+        self.copier.send(Ask::Pin(reply)).map_err(|_| ended())?;
+        let pinned = pinned.recv_timeout(PIN_WITHIN).map_err(|_| ended())??;
+        let before = self.engine.last();
+        let taken = self.engine.snapshot(pinned, progress, self.shared.stop())?;
+        let foreign_pages = taken.foreign_pages;
+        let taken_json = taken.json();
+        let _ = self.copier.send(Ask::Scanned { table: taken.table, foreign_pages });
+        self.shared.update(|status| status.last_snapshot = Some(taken.name.time));
+        let contents = &taken.remembered.facts.contents;
+        if let Some(before) = before {
+            self.compare(&before.facts.contents, contents);
+        }
+        let message = format!("snapshot {} taken at transaction {}", taken.name.short(), taken.name.tx);
+        self.shared.say("vault_snapshot_taken", "info", message);
+        Ok(taken_json)
+    }
+
+    fn compare(&self, before: &Contents, now: &Contents) {
+        let counted: Vec<(String, u64)> = now.tables.iter().map(|it| (it.name.clone(), it.rows)).collect();
+        for alarm in tripwire::lost(before, &counted) {
+            let message = format!("{}, since the snapshot before", alarm.in_words());
+            self.shared.say(alarm.kind(), "page", message);
+        }
+        self.warn_of_version();
+    }
+
+    fn warn_of_version(&self) {
+        let status = self.shared.status();
+        let number = status.sqlite_version.as_deref().and_then(SqliteVersion::parse);
+        if let Some(version) = number.filter(|it| it.has_reset_bug()) {
+            let message = format!(
+                "SQLite {version} wrote the database; before 3.51.3 a checkpoint at the wrong moment can corrupt it (sqlite.org/wal.html#walresetbug)"
+            );
+            self.shared.problem("vault_sqlite", "warning", message);
+        } else {
+            self.shared.solved("vault_sqlite");
+        }
+    }
+
+    fn restorer(&self) -> Restorer<'_> {
+        Restorer { store: self.engine.store(), seal: &self.engine.common.seal }
+    }
+
+    fn verify_due(&self) -> Result<()> {
+        let catalogue = Catalogue::read(self.engine.store())?;
+        self.count(&catalogue);
+        self.warn_of_version();
+        if !self.engine.common.seal.can_open() {
+            let message = "snapshots cannot be verified here, since no identity is configured: none counts as a backup until somebody who has the key runs `plimsoll vault verify`";
+            self.shared.problem("vault_no_identity", "warning", message.to_owned());
+            return Ok(());
+        }
+        let turn = Millis::now().0 / 86_400_000;
+        let drawn = u64::from(crate::shipper::next_epoch(None).nonce);
+        let Some(snapshot) = verify::due(&catalogue, turn, drawn) else { return Ok(()) };
+        self.verify(&snapshot, &Silent).map(drop)
+    }
+
+    fn verify(
+        &self,
+        snapshot: &crate::names::SnapshotName,
+        progress: &dyn Progress,
+    ) -> Result<serde_json::Value> {
+        let verified = verify::run(&self.restorer(), snapshot, &self.engine.state.scratch(), progress);
+        if let Ok(catalogue) = Catalogue::read(self.engine.store()) {
+            self.count(&catalogue);
+        }
+        let verified = verified?;
+        let took = verified.restored.took.as_secs_f64();
+        let message = format!("snapshot {} was restored and compared in {took:.1} s", snapshot.short());
+        self.shared.say("vault_verified", "info", message);
+        Ok(verified.json())
+    }
+
+    fn count(&self, catalogue: &Catalogue) {
+        let backups = catalogue.snapshots.iter().filter(|it| catalogue.is_backup(it)).count() as u64;
+        let newest = catalogue.newest_backup();
+        self.shared.update(|status| {
+            status.snapshots = catalogue.snapshots.len() as u64;
+            status.backups = backups;
+            status.last_backup = newest.map(|it| it.time);
+            status.verified = newest.and_then(|it| catalogue.outcome(&it)).map(|it| it.time);
+        });
+    }
+
+    fn carry_out(&mut self, order: &Order) {
+        let done = match &order.what {
+            Wanted::Backup => {
+                let _ = self.copier.send(Ask::Announce);
+                self.snapshot(&Telling(&order.answers))
+            }
+            Wanted::Verify { snapshot } => self.verify_named(snapshot.as_deref(), &Telling(&order.answers)),
+            Wanted::Prune { act } => prune::run(&self.engine, Millis::now(), *act).map(|it| pruned_json(&it)),
+            Wanted::Announce => {
+                let _ = self.copier.send(Ask::Announce);
+                Ok(serde_json::Value::Null)
+            }
+        };
+        if matches!(order.what, Wanted::Backup) && done.is_ok() {
+            self.due.snapshot = Some(Instant::now() + self.engine.config.every);
+            self.due.verify = Instant::now();
+        }
+        let answer = done.map_or_else(
+            |error| Answer::Failed { message: error.to_string(), is_refusal: error.is_refusal() },
+            Answer::Done,
+        );
+        // Whoever asked may be gone.
+        let _ = order.answers.send(answer);
+    }
+
+    fn verify_named(&self, short: Option<&str>, progress: &dyn Progress) -> Result<serde_json::Value> {
+        let catalogue = Catalogue::read(self.engine.store())?;
+        let found = match short {
+            Some(short) => catalogue.named(short),
+            None => catalogue.snapshots.last().copied(),
+        };
+        let snapshot = found.ok_or(plan::PlanError::Nothing)?;
+        self.verify(&snapshot, progress)
+    }
+}
+
+pub fn pruned_json(pruned: &prune::Pruned) -> serde_json::Value {
+    serde_json::json!({
+        "snapshots": pruned.snapshots.iter().map(crate::names::SnapshotName::short).collect::<Vec<_>>(),
+        "segments": pruned.segments,
+        "chunks": pruned.chunks,
+        "chunk_bytes": pruned.bytes,
+        "kept": pruned.kept,
+    })
+}

@@ -1,0 +1,98 @@
+//! The read mark that is always held: the next reader opens before the last one closes.
+//!
+//! SQLite begins the log again only once all of it is in the database's file and no reader needs it. A reader opened at
+//! a moment when all up to there was copied keeps whatever comes after it in the log. Opened when everything already
+//! is in the file, it lets the log begin again, once: what is then written to it cannot go into the file.
+
+use rusqlite::Connection;
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+
+/// Lets a reader begin: a transaction is one only once it has read.
+const BEGIN: &str = "BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1;";
+
+/// A connection inside of a read transaction.
+#[derive(Debug)]
+pub struct Reader {
+    pub(crate) connection: Connection,
+    database: Database,
+}
+
+impl Reader {
+    pub fn begin(database: &Database, connection: Connection) -> Result<Self> {
+        connection.execute_batch(BEGIN).map_err(Error::database(&database.path))?;
+        Ok(Self { connection, database: database.clone() })
+    }
+
+    /// Ends the transaction; the connection can be used again.
+    pub fn end(self) -> Result<Connection> {
+        self.connection.execute_batch("ROLLBACK").map_err(Error::database(&self.database.path))?;
+        Ok(self.connection)
+    }
+}
+
+/// Two connections that take turns; one that counts what is committed and holds nothing; one for the write lock.
+#[derive(Debug)]
+pub struct Leap {
+    database: Database,
+    held: Option<Reader>,
+    spare: Option<Connection>,
+    pub(crate) counter: Connection,
+    locker: Connection,
+}
+
+impl Leap {
+    /// Holds a mark from here on.
+    pub fn begin(database: &Database) -> Result<Self> {
+        let held = Reader::begin(database, database.connect()?)?;
+        Ok(Self {
+            database: database.clone(),
+            held: Some(held),
+            spare: Some(database.connect()?),
+            counter: database.connect()?,
+            locker: database.connect()?,
+        })
+    }
+
+    /// The next reader opens, and only then the last one closes.
+    pub fn leap(&mut self) -> Result<()> {
+        let spare = match self.spare.take() {
+            Some(spare) => spare,
+            None => self.database.connect()?,
+        };
+        let next = Reader::begin(&self.database, spare)?;
+        let last = self.held.replace(next);
+        // A connection that cannot end its transaction is closed, which ends it.
+        self.spare = last.and_then(|last| last.end().ok());
+        Ok(())
+    }
+
+    /// Nobody writes between these two. False where somebody does: it is not waited for.
+    pub fn lock(&self) -> Result<bool> {
+        let failed = Error::database(&self.database.path);
+        match self.locker.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => Ok(true),
+            Err(error) if is_busy(&error) => Ok(false),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// Writes what is marked into the database's file. Only with the write lock: a commit that begins the log again at
+    /// the same moment corrupts it with versions of SQLite that have a bug there.
+    pub fn checkpoint(&self) -> Result<()> {
+        let done = self.counter.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
+        done.map(drop).map_err(Error::database(&self.database.path))
+    }
+
+    pub fn unlock(&self) -> Result<()> {
+        self.locker.execute_batch("ROLLBACK").map_err(Error::database(&self.database.path))
+    }
+}
+
+pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
+    )
+}

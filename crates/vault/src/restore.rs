@@ -1,0 +1,335 @@
+//! A database out of a store, proved before it gets its name.
+//!
+//! Everything happens in a file beside the target. Each object is compared with its hash, each transaction with the
+//! chain, the whole with what the live database said of itself at the same position. Only then it is renamed.
+
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::catalogue::{self, Catalogue, Identity};
+use crate::check;
+use crate::database::beside;
+use crate::error::{Error, Result};
+use crate::manifest::{Contents, Facts, Manifest};
+use crate::names::{Hash, Millis, SnapshotName};
+use crate::plan::{self, Bound, Step, Target};
+use crate::position::{Position, Tx};
+use crate::progress::{Phase, Progress};
+use crate::seal::Seal;
+use crate::segment::{Follower, Segment, SegmentError};
+use crate::state::sync_folder;
+use crate::store::Store;
+
+/// Chunks that are fetched at the same time.
+const FETCHERS: usize = 2;
+/// Segments that are fetched ahead of being applied.
+const AHEAD: usize = 4;
+
+#[derive(Clone, Debug)]
+pub struct Restored {
+    pub snapshot: SnapshotName,
+    pub position: Position,
+    /// By when the last transaction of it had been seen.
+    pub time: Millis,
+    pub contents: Contents,
+    /// Compared with what the live database said at this very position; otherwise at the snapshot's, and the
+    /// transactions since then by their chain.
+    pub is_compared: bool,
+    pub pages: u32,
+    pub bytes: u64,
+    pub segments: usize,
+    pub took: Duration,
+}
+
+#[derive(Debug)]
+pub struct Restorer<'a> {
+    pub store: &'a Store,
+    pub seal: &'a Seal,
+}
+
+impl Restorer<'_> {
+    pub fn identity(&self) -> Result<Identity> {
+        Identity::read(self.store)?.ok_or_else(|| Error::Address {
+            store: self.store.address().to_owned(),
+            why: "no vault was ever kept here: it has no vault.json".to_owned(),
+        })
+    }
+
+    /// Restores to a path that is free.
+    pub fn restore(&self, target: Target, into: &Path, progress: &dyn Progress) -> Result<Restored> {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            refuse_in_the_way(&beside(into, suffix))?;
+        }
+        let scratch = Scratch::beside(into)?;
+        let restored = self.build(target, &scratch.path, progress)?;
+        scratch.name(into)?;
+        Ok(restored)
+    }
+
+    /// Restores into `path` and proves it, without giving it a name.
+    pub(crate) fn build(&self, target: Target, path: &Path, progress: &dyn Progress) -> Result<Restored> {
+        let began = Instant::now();
+        let identity = self.identity()?;
+        let catalogue = Catalogue::read(self.store)?;
+        let plan = plan::plan(&catalogue.snapshots, &catalogue.segments, target)?;
+        self.build_plan(&identity, &catalogue, &plan, path, progress, began)
+    }
+
+    /// As planned from an older snapshot: what leads to `end` is proved to lead there.
+    pub(crate) fn build_from(
+        &self,
+        base: SnapshotName,
+        end: &SnapshotName,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Option<Restored>> {
+        let began = Instant::now();
+        let identity = self.identity()?;
+        let catalogue = Catalogue::read(self.store)?;
+        let steps = plan::follow(&catalogue.segments, base.epoch, base.tx, end.tx);
+        let leads_there =
+            steps.last().is_some_and(|it| it.segment.epoch == end.epoch && it.segment.last >= end.tx);
+        if !leads_there {
+            return Ok(None);
+        }
+        let plan = plan::Plan { snapshot: base, steps };
+        self.build_plan(&identity, &catalogue, &plan, path, progress, began).map(Some)
+    }
+
+    fn build_plan(
+        &self,
+        identity: &Identity,
+        catalogue: &Catalogue,
+        plan: &plan::Plan,
+        path: &Path,
+        progress: &dyn Progress,
+        began: Instant,
+    ) -> Result<Restored> {
+        let manifest = catalogue::manifest(self.store, identity, &plan.snapshot)?;
+        let facts = catalogue::facts(self.store, self.seal, &manifest)?;
+        let file = File::create(path).map_err(Error::file("make", path))?;
+        self.pages(&manifest, &facts, &file, path, progress)?;
+        let mut end = End { position: manifest.position, time: manifest.time, pages: manifest.pages };
+        let wanted = if plan.steps.is_empty() {
+            Some(facts.contents)
+        } else {
+            let found = check::contents_of(path, facts.contents.rows(), progress)?;
+            check::equal(&found, Some(&facts.contents))?;
+            end =
+                self.transactions(identity, &plan.steps, end, manifest.page_bytes, &file, path, progress)?;
+            self.facts_at(identity, catalogue, end.position)?
+        };
+        let bytes = u64::from(end.pages) * u64::from(manifest.page_bytes);
+        file.set_len(bytes).and_then(|()| file.sync_all()).map_err(Error::file("write", path))?;
+        let contents = check::whole(path, wanted.as_ref(), progress)?;
+        Ok(Restored {
+            snapshot: plan.snapshot,
+            position: end.position,
+            time: end.time,
+            contents,
+            is_compared: wanted.is_some(),
+            pages: end.pages,
+            bytes,
+            segments: plan.steps.len(),
+            took: began.elapsed(),
+        })
+    }
+
+    /// What the live database said at exactly this position, if it was asked there.
+    fn facts_at(&self, identity: &Identity, catalogue: &Catalogue, at: Position) -> Result<Option<Contents>> {
+        let same = |it: &&SnapshotName| (it.epoch, it.tx) == (at.epoch, at.tx);
+        let Some(snapshot) = catalogue.snapshots.iter().find(same) else { return Ok(None) };
+        let manifest = catalogue::manifest(self.store, identity, snapshot)?;
+        if manifest.position.chain != at.chain {
+            let why = "its transactions are not those that lead to this position".to_owned();
+            return Err(Error::Spoiled { name: snapshot.to_string(), why });
+        }
+        Ok(Some(catalogue::facts(self.store, self.seal, &manifest)?.contents))
+    }
+
+    fn pages(
+        &self,
+        manifest: &Manifest,
+        facts: &Facts,
+        file: &File,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let chunk_bytes = u64::from(manifest.chunk_pages) * u64::from(manifest.page_bytes);
+        let total = u64::from(manifest.pages) * u64::from(manifest.page_bytes);
+        let next = AtomicUsize::new(0);
+        let failed = Mutex::new(None);
+        let fetch = || {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                let Some((object, raw)) = manifest.chunks.get(index).zip(facts.raw.get(index)) else {
+                    return;
+                };
+                let offset = index as u64 * chunk_bytes;
+                let length = chunk_bytes.min(total - offset);
+                let done = self
+                    .chunk(object.hash, *raw, length)
+                    .and_then(|bytes| file.write_all_at(&bytes, offset).map_err(Error::file("write", path)));
+                if let Err(error) = done {
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                    next.store(usize::MAX / 2, Ordering::Relaxed);
+                    return;
+                }
+                progress.at(Phase::Fetch, offset + length, total);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..FETCHERS {
+                scope.spawn(fetch);
+            }
+            fetch();
+        });
+        failed.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn chunk(&self, hash: Hash, raw: Hash, length: u64) -> Result<Vec<u8>> {
+        let name = hash.chunk();
+        let bytes = self.seal.open(&self.store.get_checked(&name, hash)?, &name)?;
+        if bytes.len() as u64 != length || Hash::of(&bytes) != raw {
+            let why = "its pages are not those that were read".to_owned();
+            return Err(Error::Spoiled { name, why });
+        }
+        Ok(bytes)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one pass over one file; a struct would only move them")]
+    fn transactions(
+        &self,
+        identity: &Identity,
+        steps: &[Step],
+        from: End,
+        page_bytes: u32,
+        file: &File,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<End> {
+        let (sender, receiver) = sync_channel(AHEAD);
+        std::thread::scope(|scope| {
+            scope.spawn(move || self.fetch_ahead(steps, &sender));
+            let mut end = from;
+            let mut follower = Follower::new(from.position);
+            for (done, step) in steps.iter().enumerate() {
+                let segment = next(&receiver)?;
+                let name = step.segment.to_string();
+                if segment.header.vault != identity.id || segment.header.page_bytes != page_bytes {
+                    let why = "it belongs to another database".to_owned();
+                    return Err(Error::Spoiled { name, why });
+                }
+                apply(&segment, step, &mut follower, &mut end, file, path)?;
+                progress.at(Phase::Apply, done as u64 + 1, steps.len() as u64);
+            }
+            end.position = follower.position();
+            Ok(end)
+        })
+    }
+
+    fn fetch_ahead(&self, steps: &[Step], to: &SyncSender<Result<Segment>>) {
+        for step in steps {
+            let name = step.segment.to_string();
+            let fetched = self.store.get_checked(&name, step.segment.hash).and_then(|stored| {
+                let raw = self.seal.open(&stored, &name)?;
+                Segment::parse(raw).map_err(|source| Error::Segment { name, source })
+            });
+            let is_bad = fetched.is_err();
+            if to.send(fetched).is_err() || is_bad {
+                return;
+            }
+        }
+    }
+}
+
+/// How far it has come.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    position: Position,
+    time: Millis,
+    pages: u32,
+}
+
+fn next(receiver: &Receiver<Result<Segment>>) -> Result<Segment> {
+    receiver.recv().map_err(|_| Error::Ended("fetching ended by a fault of its own"))?
+}
+
+fn apply(
+    segment: &Segment,
+    step: &Step,
+    follower: &mut Follower,
+    end: &mut End,
+    file: &File,
+    path: &Path,
+) -> Result<()> {
+    let name = step.segment.to_string();
+    let upto = match step.bound {
+        Bound::Tx(tx) => tx,
+        Bound::Time(time) => segment.seen_by(time).unwrap_or(Tx(segment.header.first.0 - 1)),
+    };
+    let page_bytes = u64::from(segment.header.page_bytes);
+    let mut failed = None;
+    let done = follower.follow::<SegmentError>(segment, upto, |frame| {
+        if failed.is_none() {
+            let offset = u64::from(frame.page.saturating_sub(1)) * page_bytes;
+            failed = file.write_all_at(frame.data, offset).err();
+        }
+        if frame.commit_pages > 0 {
+            end.pages = frame.commit_pages;
+        }
+        Ok(())
+    });
+    done.map_err(|source| Error::Segment { name, source })?;
+    if let Some(error) = failed {
+        return Err(Error::file("write", path)(error));
+    }
+    let reached = follower.position().tx;
+    let seen = segment.header.marks.iter().filter(|(tx, _)| *tx <= reached).map(|(_, time)| *time).max();
+    end.time = seen.map_or(end.time, |it| it.max(end.time));
+    Ok(())
+}
+
+fn refuse_in_the_way(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(Error::InTheWay(format!(
+        "{path} is in the way: a restored database beside a file of another would be mixed with it; move it, or restore elsewhere"
+    )))
+}
+
+/// A file beside the target that is gone unless it was named.
+#[derive(Debug)]
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn beside(target: &Path) -> Result<Self> {
+        let name = target.file_name().ok_or_else(|| Error::Unfit {
+            path: target.to_owned(),
+            why: "it does not end in a file's name".to_owned(),
+        })?;
+        let path =
+            target.with_file_name(format!(".{}.restoring-{}", name.to_string_lossy(), std::process::id()));
+        Ok(Self { path })
+    }
+
+    fn name(self, target: &Path) -> Result<()> {
+        let named = fs::hard_link(&self.path, target).and_then(|()| sync_folder(target));
+        named.map_err(Error::file("name", target))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}

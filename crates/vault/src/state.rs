@@ -1,0 +1,129 @@
+//! What a vault remembers on its own machine: one folder for each, held by one process at a time.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::position::Position;
+use crate::wal::Walker;
+
+/// Up to where was shipped, and where that is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    pub position: Position,
+    /// `None` where there was no log.
+    pub walker: Option<Walker>,
+    pub device: u64,
+    pub inode: u64,
+}
+
+#[derive(Debug)]
+pub struct State {
+    folder: PathBuf,
+    // Locked for as long as this lives.
+    _lock: File,
+}
+
+impl State {
+    /// `None`: another process has it.
+    pub fn take(folder: &Path) -> Result<Option<Self>> {
+        fs::create_dir_all(folder).map_err(Error::file("make", folder))?;
+        let path = folder.join("lock");
+        let lock = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::file("open", &path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(Error::file("lock", &path)(error)),
+        }
+        Ok(Some(Self { folder: folder.to_owned(), _lock: lock }))
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    pub fn spool(&self) -> PathBuf {
+        self.folder.join("spool")
+    }
+
+    pub fn table(&self) -> PathBuf {
+        self.folder.join("pages")
+    }
+
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.join("scratch")
+    }
+
+    pub fn head(&self) -> Option<Head> {
+        self.read("head.json")
+    }
+
+    /// Not synced: after a crash of the machine the store says what was shipped, or a new epoch begins.
+    pub fn set_head(&self, head: &Head) -> Result<()> {
+        self.write("head.json", head)
+    }
+
+    /// What is in the file; nothing where it is missing or spoiled, since all of it can be found again.
+    pub fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        serde_json::from_slice(&fs::read(self.folder.join(name)).ok()?).ok()
+    }
+
+    pub fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
+        let path = self.folder.join(name);
+        let text = serde_json::to_vec(value).map_err(|error| Error::file("write", &path)(error.into()))?;
+        replace(&path, &text, false)
+    }
+}
+
+/// Writes a file so that it is either the old one or the new one, also after a crash of the machine.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace(path, bytes, true)
+}
+
+fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let beside = PathBuf::from(name);
+    let write = || {
+        let mut file = File::create(&beside)?;
+        file.write_all(bytes)?;
+        if sync {
+            file.sync_all()?;
+        }
+        fs::rename(&beside, path)?;
+        if sync { sync_folder(path) } else { Ok(()) }
+    };
+    write().map_err(Error::file("write", path))
+}
+
+/// Makes the names in the folder of `path` lasting.
+pub(crate) fn sync_folder(path: &Path) -> std::io::Result<()> {
+    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_process_at_a_time_has_it_and_what_is_spoiled_is_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::take(folder.path()).unwrap().unwrap();
+        assert!(State::take(folder.path()).unwrap().is_none());
+        state.write("x.json", &7).unwrap();
+        assert_eq!(state.read::<u32>("x.json"), Some(7));
+        fs::write(folder.path().join("x.json"), "{").unwrap();
+        assert_eq!(state.read::<u32>("x.json"), None);
+        drop(state);
+        assert!(State::take(folder.path()).unwrap().is_some());
+    }
+}

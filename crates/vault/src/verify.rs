@@ -1,0 +1,147 @@
+//! Restores a snapshot for no other reason than to see that it can be. Only then it is a backup.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::catalogue::Catalogue;
+use crate::error::{Error, Result};
+use crate::names::{Millis, SnapshotName, VerifiedName};
+use crate::plan::Target;
+use crate::progress::Progress;
+use crate::restore::{Restored, Restorer};
+
+/// A restore of the oldest is due after so many of the newest, and one drawn by lot after so many.
+const OLDEST_EVERY: u64 = 30;
+const RANDOM_EVERY: u64 = 7;
+
+/// What was found, kept beside the store's snapshots.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    pub snapshot: String,
+    pub time: Millis,
+    pub is_good: bool,
+    /// In words; what was wrong, if anything.
+    pub message: String,
+    pub took_ms: u64,
+    pub rows: u64,
+    pub pages: u32,
+    /// The transactions since the snapshot before lead to exactly this one.
+    pub is_reached: bool,
+    pub program: String,
+}
+
+#[derive(Clone, Debug)]
+pub struct Verified {
+    pub snapshot: SnapshotName,
+    pub restored: Restored,
+    pub is_reached: bool,
+}
+
+impl Verified {
+    /// For `--json`.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "snapshot": self.snapshot.short(),
+            "tx": self.snapshot.tx,
+            "rows": self.restored.contents.rows(),
+            "took_ms": u64::try_from(self.restored.took.as_millis()).unwrap_or(u64::MAX),
+            "is_reached": self.is_reached,
+        })
+    }
+}
+
+/// Which is due: mostly the newest; now and then one drawn by lot, and the oldest. `turn` counts the days.
+pub fn due(catalogue: &Catalogue, turn: u64, drawn: u64) -> Option<SnapshotName> {
+    let all = &catalogue.snapshots;
+    let newest = all.last()?;
+    if !catalogue.is_backup(newest) {
+        return Some(*newest);
+    }
+    if turn.is_multiple_of(OLDEST_EVERY) {
+        return all.first().copied();
+    }
+    if turn.is_multiple_of(RANDOM_EVERY) {
+        let index = usize::try_from(drawn % all.len() as u64).unwrap_or(0);
+        return all.get(index).copied();
+    }
+    Some(*newest)
+}
+
+/// Restores it into `scratch`, compares, and leaves nothing there. What came of it is put on record in the store unless
+/// the circumstances were at fault.
+pub fn run(
+    restorer: &Restorer<'_>,
+    snapshot: &SnapshotName,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Verified> {
+    let began = std::time::Instant::now();
+    let outcome = both(restorer, snapshot, scratch, progress);
+    let record = match &outcome {
+        Ok(verified) => Some((true, "restored and compared".to_owned(), Some(verified))),
+        Err(error) if is_key_missing(error) => None,
+        Err(error) if error.is_refusal() => Some((false, error.to_string(), None)),
+        Err(_) => None,
+    };
+    if let Some((is_good, message, verified)) = record {
+        keep(restorer, snapshot, is_good, message, verified, began.elapsed())?;
+    }
+    outcome
+}
+
+/// Without the key nothing is proved either way.
+fn is_key_missing(error: &Error) -> bool {
+    matches!(error, Error::Key { .. })
+}
+
+fn keep(
+    restorer: &Restorer<'_>,
+    snapshot: &SnapshotName,
+    is_good: bool,
+    message: String,
+    verified: Option<&Verified>,
+    took: Duration,
+) -> Result<()> {
+    let time = Millis::now();
+    let record = Record {
+        snapshot: snapshot.to_string(),
+        time,
+        is_good,
+        message,
+        took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+        rows: verified.map_or(0, |it| it.restored.contents.rows()),
+        pages: verified.map_or(0, |it| it.restored.pages),
+        is_reached: verified.is_some_and(|it| it.is_reached),
+        program: concat!("plimsoll ", env!("CARGO_PKG_VERSION")).to_owned(),
+    };
+    let name = VerifiedName { snapshot: snapshot.hash, time, is_good };
+    restorer.store.put(&name.to_string(), serde_json::to_vec(&record).unwrap_or_default())
+}
+
+fn both(
+    restorer: &Restorer<'_>,
+    snapshot: &SnapshotName,
+    scratch: &Path,
+    progress: &dyn Progress,
+) -> Result<Verified> {
+    fs::create_dir_all(scratch).map_err(Error::file("make", scratch))?;
+    let path = scratch.join("verify.db");
+    let cleared = || drop(fs::remove_file(&path));
+    cleared();
+    let copy = restorer.build(Target::Snapshot(*snapshot), &path, progress);
+    cleared();
+    let copy = copy?;
+    // The one before it, and the transactions since, have to lead to the very same.
+    let catalogue = Catalogue::read(restorer.store)?;
+    let before =
+        catalogue.snapshots.iter().filter(|it| it.tx < snapshot.tx).max_by_key(|it| (it.tx, it.time));
+    let reached = match before {
+        Some(before) => restorer.build_from(*before, snapshot, &path, progress),
+        None => Ok(None),
+    };
+    cleared();
+    Ok(Verified { snapshot: *snapshot, restored: copy, is_reached: reached?.is_some() })
+}

@@ -1,0 +1,244 @@
+//! A vault at work, as the guard runs it.
+#![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
+
+mod common;
+
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use common::{Ground, contents_of, write};
+use plimsoll_vault::VaultConfig;
+use plimsoll_vault::agent::{Agent, ask};
+use plimsoll_vault::keeper::{Answer, Wanted};
+use plimsoll_vault::plan::Target;
+use plimsoll_vault::shared::Teller;
+use plimsoll_vault::status::{Mode, News, Status};
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+fn start(config: VaultConfig) -> (Agent, Receiver<News>) {
+    let (news, told) = sync_channel(1000);
+    let teller = Teller::new(move |it| drop(news.try_send(it)));
+    (Agent::start(config, teller), told)
+}
+
+/// Looks until it is so.
+fn until(agent: &Agent, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
+    let began = Instant::now();
+    loop {
+        let status = agent.status();
+        if is_so(&status) {
+            return status;
+        }
+        assert!(began.elapsed() < WITHIN, "never {what}: {status:#?}");
+        std::thread::yield_now();
+    }
+}
+
+fn until_told(told: &Receiver<News>, kind: &str) -> News {
+    let began = Instant::now();
+    let mut all = Vec::new();
+    while let Ok(news) = told.recv_timeout(WITHIN.saturating_sub(began.elapsed())) {
+        if news.kind == kind {
+            return news;
+        }
+        all.push(news);
+    }
+    panic!("never told {kind}: {all:#?}")
+}
+
+fn backup(config: &VaultConfig) -> serde_json::Value {
+    match ask(&config.state, &Wanted::Backup, |_| {}).unwrap() {
+        Some(Answer::Done(value)) => value,
+        other => panic!("no backup: {other:?}"),
+    }
+}
+
+#[test]
+fn a_snapshot_is_taken_and_becomes_a_backup_by_being_restored() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..100);
+    let (agent, told) = start(ground.config());
+    let status = until(&agent, "verified", |it| it.verified.is_some());
+    assert_eq!((status.mode, status.backups, status.snapshots), (Mode::Continuous, 1, 1));
+    assert!(status.problems.is_empty(), "{:?}", status.problems);
+    assert_eq!(until_told(&told, "vault_verified").severity, "info");
+    write(&app, 100..200);
+    let rows = backup(&ground.config())["rows"].as_u64().unwrap();
+    assert_eq!(rows, 200);
+    // The transactions since the first lead to the second.
+    until(&agent, "both backups", |it| it.backups == 2);
+    drop(agent);
+    let restored = ground.restore(Target::Latest, "restored.db").unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
+}
+
+#[test]
+fn what_was_committed_while_no_vault_ran_is_bridged_and_nothing_before_is_lost() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    let (agent, _told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    write(&app, 50..60);
+    let before = until(&agent, "copied", |it| it.tx >= Some(10)).tx.unwrap();
+    drop(agent);
+    // The log is begun again, behind its back.
+    for round in 0..5 {
+        write(&app, 60 + round * 10..70 + round * 10);
+        app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    }
+    let (agent, told) = start(ground.config());
+    let gap = until_told(&told, "vault_gap");
+    assert_eq!(gap.severity, "warning");
+    write(&app, 110..120);
+    until(&agent, "copied", |it| it.tx >= Some(before + 11));
+    drop(agent);
+    let restored = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!((restored.contents.rows(), &restored.contents), (120, &contents_of(&ground.database())));
+    let earlier = ground.restore(Target::Tx(plimsoll_vault::position::Tx(before)), "earlier.db").unwrap();
+    assert_eq!(earlier.contents.rows(), 60);
+}
+
+#[test]
+fn a_vault_that_ends_and_begins_again_at_once_misses_nothing() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    let (agent, _told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    drop(agent);
+    write(&app, 50..60);
+    let (agent, told) = start(ground.config());
+    until(&agent, "copied", |it| it.tx >= Some(10));
+    drop(agent);
+    assert!(told.iter().all(|it| it.kind != "vault_gap" && it.kind != "vault_began"));
+    assert_eq!(ground.restore(Target::Latest, "latest.db").unwrap().contents.rows(), 60);
+}
+
+#[test]
+fn a_database_without_a_log_gets_snapshots_and_says_so() {
+    let ground = Ground::new();
+    let app = ground.app();
+    app.execute_batch("PRAGMA journal_mode=delete").unwrap();
+    write(&app, 0..20);
+    let (agent, _told) = start(ground.config());
+    let status = until(&agent, "verified", |it| it.verified.is_some());
+    assert_eq!(status.mode, Mode::Snapshots);
+    assert!(status.why.unwrap().contains("no write-ahead log"));
+    write(&app, 20..30);
+    backup(&ground.config());
+    until(&agent, "both backups", |it| it.backups == 2);
+    drop(agent);
+    assert_eq!(ground.restore(Target::Latest, "latest.db").unwrap().contents.rows(), 30);
+}
+
+#[test]
+fn a_deploy_that_puts_an_old_copy_in_place_is_told_at_once_with_the_last_good_point() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    app.execute("VACUUM INTO ?1", [ground.path("old.db").to_str().unwrap()]).unwrap();
+    write(&app, 50..100);
+    let (agent, told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    let good = until(&agent, "known", |it| it.tx.is_some()).tx.unwrap();
+    std::fs::rename(ground.path("old.db"), ground.database()).unwrap();
+    let alarm = until_told(&told, "vault_replaced");
+    assert_eq!(alarm.severity, "page");
+    assert!(alarm.message.contains(&format!("transaction {good}, at 20")), "{}", alarm.message);
+    drop(agent);
+    let restored = ground.restore(Target::Tx(plimsoll_vault::position::Tx(good)), "good.db").unwrap();
+    assert_eq!(restored.contents.rows(), 100);
+}
+
+#[test]
+fn a_file_that_is_overwritten_in_place_is_told() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    app.execute("VACUUM INTO ?1", [ground.path("old.db").to_str().unwrap()]).unwrap();
+    write(&app, 50..400);
+    let (agent, told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    // As `cp` does it: another process, so that no lock of ours is dropped.
+    let copied = std::process::Command::new("cp").arg(ground.path("old.db")).arg(ground.database()).status();
+    assert!(copied.unwrap().success());
+    assert_eq!(until_told(&told, "vault_overwritten").severity, "page");
+    drop(agent);
+}
+
+#[test]
+fn tables_that_vanish_and_rows_that_fall_are_told_unless_announced() {
+    let ground = Ground::new();
+    let app = ground.app();
+    app.execute_batch("CREATE TABLE gone(a); INSERT INTO gone VALUES (1);").unwrap();
+    write(&app, 0..5000);
+    let (agent, told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    app.execute_batch("DELETE FROM t; DROP TABLE gone; PRAGMA user_version = 3;").unwrap();
+    assert_eq!(until_told(&told, "vault_emptied").severity, "page");
+    backup(&ground.config());
+    assert!(until_told(&told, "vault_table_vanished").message.contains("gone"));
+    // That backup announced what comes next.
+    app.execute_batch("CREATE TABLE fresh(a)").unwrap();
+    assert_eq!(until_told(&told, "vault_schema").severity, "info");
+    drop(agent);
+}
+
+#[test]
+fn a_store_that_takes_nothing_for_longer_than_the_spool_lasts_is_told_and_bridged_over() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    let mut config = ground.config();
+    config.spool = 64 * 1024;
+    let (agent, told) = start(config);
+    until(&agent, "verified", |it| it.verified.is_some());
+    write(&app, 50..51);
+    until(&agent, "copied", |it| it.tx >= Some(1));
+    // A file in the way of the folder: nothing can be stored there.
+    let store = ground.path("store");
+    std::fs::rename(&store, ground.path("aside")).unwrap();
+    std::fs::write(&store, "").unwrap();
+    write(&app, 51..60);
+    until(&agent, "told of the store", |it| it.problems.iter().any(|it| it.contains("waits on this disk")));
+    for row in (60..3000).step_by(20) {
+        write(&app, row..row + 20);
+    }
+    until(&agent, "stopped", |it| it.mode == Mode::Stopped);
+    app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    write(&app, 3000..3010);
+    std::fs::remove_file(&store).unwrap();
+    std::fs::rename(ground.path("aside"), &store).unwrap();
+    until_told(&told, "vault_gap");
+    until(&agent, "well", |it| {
+        it.problems.is_empty() && it.mode == Mode::Continuous && it.waiting_bytes == 0
+    });
+    drop(agent);
+    let restored = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
+}
+
+#[test]
+fn two_vaults_on_one_target_are_one_and_a_refusal() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..50);
+    let (agent, _told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    let mut other = ground.config();
+    other.state = ground.path("other-state");
+    let (second, told) = start(other);
+    let refused = until_told(&told, "vault_fenced");
+    assert!(
+        refused.severity == "page" && refused.message.contains("another vault writes to it"),
+        "{refused:?}"
+    );
+    drop(second);
+    write(&app, 50..60);
+    until(&agent, "still copying", |it| it.problems.is_empty() && it.tx >= Some(10));
+    drop(agent);
+    assert_eq!(ground.restore(Target::Latest, "latest.db").unwrap().contents.rows(), 60);
+}

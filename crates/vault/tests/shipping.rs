@@ -1,0 +1,124 @@
+//! Transactions are copied as they happen, whatever the application does to its log, and restored to each of them.
+#![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
+
+mod common;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use common::{Ground, contents_of, snapshot, write};
+use plimsoll_vault::plan::Target;
+use plimsoll_vault::position::Tx;
+use plimsoll_vault::shipper::Began;
+
+#[test]
+fn each_transaction_can_be_restored_to() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..10);
+    let engine = ground.engine();
+    let (mut shipper, began) = engine.attach().unwrap();
+    assert_eq!(began, Began::Fresh);
+    let base = snapshot(&engine, &mut shipper);
+    for row in 10..20 {
+        write(&app, row..row + 1);
+        shipper.tick(&engine.state).unwrap();
+    }
+    for more in 0..=10 {
+        let tx = Tx(base.name.tx.0 + more);
+        let restored = ground.restore(Target::Tx(tx), &format!("to-{more}.db")).unwrap();
+        assert_eq!(restored.position.tx, tx);
+        assert_eq!(restored.contents.rows(), 10 + more);
+    }
+    let latest = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!(latest.contents, contents_of(&ground.database()));
+    assert_eq!(contents_of(&ground.path("latest.db")), latest.contents);
+}
+
+#[test]
+fn the_application_begins_its_log_again_and_again_under_load_and_nothing_is_missed() {
+    let ground = Ground::new();
+    let app = ground.app();
+    let engine = ground.engine();
+    let (mut shipper, _) = engine.attach().unwrap();
+    snapshot(&engine, &mut shipper);
+    let (done, mut held) = (AtomicBool::new(false), Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let app = ground.app();
+            let until = Instant::now() + Duration::from_secs(4);
+            let mut row = 0;
+            while Instant::now() < until {
+                app.execute_batch(
+                    "BEGIN; INSERT INTO t(body, at) VALUES (randomblob(3000), 1); DELETE FROM t WHERE id % 97 = 3; COMMIT;",
+                )
+                .unwrap();
+                row += 1;
+                if row % 500 == 0 {
+                    app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut count = 0;
+        while !done.load(Ordering::Relaxed) {
+            held.extend(shipper.tick(&engine.state).unwrap().pressed);
+            count += 1;
+            if count % 20 == 0 {
+                snapshot(&engine, &mut shipper);
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+        }
+    });
+    shipper.tick(&engine.state).unwrap();
+    let last = snapshot(&engine, &mut shipper);
+    assert_eq!(last.foreign_pages, 0);
+    let restored = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert!(restored.is_compared);
+    assert_eq!(restored.contents, contents_of(&ground.database()));
+    drop(app);
+}
+
+#[test]
+fn large_transactions_vacuum_long_readers_and_all_sizes_of_pages_are_copied() {
+    for page_bytes in [512, 4096, 65_536] {
+        let ground = Ground::new();
+        let first = rusqlite::Connection::open(ground.database()).unwrap();
+        first.pragma_update(None, "page_size", page_bytes).unwrap();
+        drop(first);
+        let app = ground.app();
+        write(&app, 0..50);
+        let engine = ground.engine();
+        let (mut shipper, _) = engine.attach().unwrap();
+        snapshot(&engine, &mut shipper);
+        let reader = ground.app();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM t;").unwrap();
+        // Larger than a segment: it is copied in parts.
+        app.execute_batch(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+             INSERT INTO t(body, at) SELECT randomblob(3000), i FROM n",
+        )
+        .unwrap();
+        shipper.tick(&engine.state).unwrap();
+        app.execute_batch("DELETE FROM t WHERE id % 3 > 0; VACUUM;").unwrap();
+        shipper.tick(&engine.state).unwrap();
+        reader.execute_batch("COMMIT").unwrap();
+        write(&app, 0..10);
+        shipper.tick(&engine.state).unwrap();
+        let last = snapshot(&engine, &mut shipper);
+        assert_eq!(last.foreign_pages, 0, "{page_bytes}");
+        let restored = ground.restore(Target::Tx(last.name.tx), "restored.db").unwrap();
+        assert_eq!(restored.contents, contents_of(&ground.database()), "{page_bytes}");
+        // From the first snapshot, through all of it.
+        let catalogue = plimsoll_vault::catalogue::Catalogue::read(engine.store()).unwrap();
+        for newer in &catalogue.snapshots[1..] {
+            std::fs::remove_file(ground.path("store").join(newer.to_string())).unwrap();
+        }
+        let through = ground.restore(Target::Latest, "through.db").unwrap();
+        assert_eq!(
+            (through.position.tx, through.contents),
+            (last.name.tx, restored.contents),
+            "{page_bytes}"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! One suite for every store that can run here: a folder, and a server of the S3 protocol on loopback.
+#![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
+
+mod common;
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{Ground, contents_of, snapshot, write};
+use plimsoll_vault::engine::Engine;
+use plimsoll_vault::names::Hash;
+use plimsoll_vault::outbox::Outbox;
+use plimsoll_vault::plan::Target;
+use plimsoll_vault::progress::Silent;
+use plimsoll_vault::restore::Restorer;
+use plimsoll_vault::store::{Store, StoreConfig};
+
+const WITHIN: Duration = Duration::from_mins(1);
+
+fn open(to: &str) -> Store {
+    Store::open(&StoreConfig { to: to.to_owned(), bandwidth: None }).unwrap()
+}
+
+/// What every store has to do. `to` is empty.
+fn conforms(to: &str) {
+    let store = open(to);
+    assert!(store.list("log").unwrap().is_empty());
+    let missing = store.get("log/none").unwrap_err();
+    assert!(missing.is_refusal() && missing.to_string().contains("log/none"), "{missing}");
+    store.put("log/a/1", vec![1; 10]).unwrap();
+    store.put("log/a/2", vec![2; 3 << 20]).unwrap();
+    store.put("chunks/1", Vec::new()).unwrap();
+    assert_eq!(store.get("log/a/2").unwrap(), vec![2; 3 << 20]);
+    // Written again, it is the new one and never a mixture.
+    store.put("log/a/1", vec![9; 5]).unwrap();
+    assert_eq!(store.get_checked("log/a/1", Hash::of(&[9; 5])).unwrap(), [9; 5]);
+    assert!(store.get_checked("log/a/1", Hash::of(&[1; 10])).unwrap_err().to_string().contains("log/a/1"));
+    // Made once only.
+    assert!(store.put_new("vault.json", b"one".to_vec()).unwrap());
+    assert!(!store.put_new("vault.json", b"two".to_vec()).unwrap());
+    assert_eq!(store.get("vault.json").unwrap(), b"one");
+    let mut listed: Vec<_> = store.list("log").unwrap().into_iter().map(|it| (it.name, it.bytes)).collect();
+    listed.sort();
+    assert_eq!(listed, [("log/a/1".to_owned(), 5), ("log/a/2".to_owned(), 3 << 20)]);
+    assert!(store.list("log").unwrap().iter().all(|it| it.changed.timestamp() > jiff::Timestamp::UNIX_EPOCH));
+    store.delete("log/a/1").unwrap();
+    store.delete("log/a/1").unwrap();
+    assert_eq!(store.list("log").unwrap().len(), 1);
+    // Another, opened anew, sees the same.
+    assert_eq!(open(to).get("vault.json").unwrap(), b"one");
+}
+
+/// From a live database to a restored one, through this store.
+fn carries_a_database(ground: &Ground, to: &str) {
+    let app = ground.app();
+    write(&app, 0..200);
+    let mut config = ground.config();
+    config.store = StoreConfig { to: to.to_owned(), bandwidth: None };
+    let engine = Engine::open(config).unwrap().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| engine.outbox().carry());
+        let (mut shipper, _) = engine.attach().unwrap();
+        snapshot(&engine, &mut shipper);
+        for row in 200..220 {
+            write(&app, row..row + 1);
+            shipper.tick(&engine.state).unwrap();
+        }
+        assert!(engine.outbox().drain(WITHIN), "{:?}", engine.outbox().backlog());
+        engine.outbox().end();
+    });
+    let seal = engine.common.seal.clone();
+    let restored = Restorer { store: engine.store(), seal: &seal }
+        .restore(Target::Latest, &ground.path("restored.db"), &Silent)
+        .unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
+    assert_eq!(restored.contents.rows(), 220);
+}
+
+#[test]
+fn a_folder_conforms() {
+    let ground = Ground::new();
+    conforms(&format!("file://{}", ground.path("conformance").display()));
+    carries_a_database(&ground, &format!("file://{}", ground.path("database").display()));
+}
+
+/// A server of the S3 protocol: moto, from PyPI, by `cargo xtask test`.
+struct S3 {
+    child: Child,
+    port: u16,
+}
+
+impl S3 {
+    /// `None` where it is not installed; in CI that is a failure.
+    fn start(port: Option<u16>) -> Option<Self> {
+        let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/python");
+        let port = port.unwrap_or_else(|| {
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+        });
+        let mut command = Command::new("python3");
+        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
+        command.env("PYTHONPATH", &tools).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().ok()?;
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let is_up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Running on"));
+        if !is_up {
+            let _ = child.kill();
+            let _ = child.wait();
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "not run, and CI runs everything: moto (python3 -m moto.server)"
+            );
+            return None;
+        }
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        let began = Instant::now();
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(began.elapsed() < WITHIN, "moto never listened");
+            std::thread::yield_now();
+        }
+        Some(Self { child, port })
+    }
+
+    fn end(mut self) -> u16 {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        self.port
+    }
+}
+
+/// In a process of its own, since the credentials come from the environment.
+fn with_s3(test: &str, port: u16) {
+    let done = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--nocapture", "in_the_environment_of_a_bucket"])
+        .env("STORES_TEST", test)
+        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}"))
+        .env("AWS_ALLOW_HTTP", "true")
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "secret")
+        .env("AWS_REGION", "us-east-1")
+        .status();
+    assert!(done.unwrap().success(), "{test}");
+}
+
+fn make_bucket(port: u16) {
+    use std::io::{Read as _, Write as _};
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    write!(stream, "PUT /backups HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\nConnection: close\r\nAuthorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[test]
+fn a_bucket_conforms() {
+    let Some(s3) = S3::start(None) else { return };
+    make_bucket(s3.port);
+    with_s3("conforms", s3.port);
+    with_s3("carries", s3.port);
+    s3.end();
+}
+
+#[test]
+fn a_bucket_that_is_away_costs_freshness_and_nothing_else() {
+    let Some(s3) = S3::start(None) else { return };
+    let port = s3.end();
+    let Some(s3) = S3::start(Some(port)) else { return };
+    make_bucket(s3.port);
+    let port = s3.end();
+    with_s3("away", port);
+}
+
+/// Runs the other tests' second halves, and by itself sees that there is none to run.
+#[test]
+fn in_the_environment_of_a_bucket() {
+    let ground = Ground::new();
+    match std::env::var("STORES_TEST").as_deref() {
+        Ok("conforms") => conforms("s3://backups/some/prefix"),
+        Ok("carries") => carries_a_database(&ground, "s3://backups/app"),
+        Ok("away") => away(&ground),
+        Ok(other) => panic!("there is no {other}"),
+        Err(_) => assert!(std::env::var_os("STORES_TEST").is_none()),
+    }
+}
+
+fn away(ground: &Ground) {
+    let port: u16 = std::env::var("AWS_ENDPOINT").unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    let store = open("s3://backups/away");
+    let outbox = Outbox::open(store, ground.path("spool"), 1 << 20).unwrap();
+    for index in 0..20_u8 {
+        outbox.put(&format!("log/a/{index:02}"), vec![index; 1000]).unwrap();
+    }
+    let s3 = std::thread::scope(|scope| {
+        scope.spawn(|| outbox.carry());
+        let began = Instant::now();
+        while outbox.backlog().problem.is_none() {
+            assert!(began.elapsed() < WITHIN, "it never failed");
+            std::thread::yield_now();
+        }
+        assert_eq!(outbox.backlog().objects, 20);
+        let s3 = S3::start(Some(port)).expect("it ran a moment ago");
+        make_bucket(port);
+        assert!(outbox.drain(WITHIN), "{:?}", outbox.backlog());
+        outbox.end();
+        s3
+    });
+    let listed = open("s3://backups/away").list("log").unwrap();
+    assert_eq!(listed.len(), 20);
+    s3.end();
+}

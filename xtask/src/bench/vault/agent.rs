@@ -1,0 +1,192 @@
+//! Who backs up: the vault under its guard, litestream, `.backup` in a loop, or nobody.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::bench::Setting;
+use crate::bench::guard::proc;
+use crate::error::{Error, Result};
+use crate::shell;
+use crate::workspace::Workspace;
+
+use super::ground::Ground;
+use super::writer::python;
+
+const READY_WITHIN: Duration = Duration::from_mins(1);
+const LITESTREAM: &str = "@flydotio/litestream@0.3.13";
+
+/// Every second, as fast as SQLite's shell would.
+const BACKUPS: &str = r"
+import sqlite3, sys, time
+while True:
+    source, target = sqlite3.connect(sys.argv[1]), sqlite3.connect(sys.argv[2])
+    source.backup(target)
+    source.close(); target.close()
+    time.sleep(1)
+";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Nobody,
+    Vault,
+    Litestream,
+    Backups,
+}
+
+impl Kind {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody",
+            Self::Vault => "vault",
+            Self::Litestream => "litestream",
+            Self::Backups => ".backup",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Agent {
+    kind: Kind,
+    child: Option<Child>,
+}
+
+impl Agent {
+    /// Starts it, and waits until it has a first copy of everything.
+    pub(super) fn start(setting: &Setting<'_>, kind: Kind, ground: &Ground) -> Result<Self> {
+        let mut command = match kind {
+            Kind::Nobody => return Ok(Self { kind, child: None }),
+            Kind::Vault => vault(setting, ground)?,
+            Kind::Litestream => {
+                let mut command = Command::new(litestream(setting.workspace)?);
+                command.arg("replicate").arg(ground.database()).arg(replica(ground));
+                command
+            }
+            Kind::Backups => {
+                let mut command = python(BACKUPS);
+                command.arg(ground.database()).arg(ground.path("backup.db"));
+                command
+            }
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(Error::file("start", Path::new(kind.name())))?;
+        let agent = Self { kind, child: Some(child) };
+        agent.wait_ready(ground)?;
+        Ok(agent)
+    }
+
+    fn wait_ready(&self, ground: &Ground) -> Result<()> {
+        let is_ready = || match self.kind {
+            Kind::Nobody => true,
+            Kind::Vault => holds(&ground.path("store/verified")),
+            Kind::Litestream => holds(&ground.path("replica")),
+            Kind::Backups => ground.path("backup.db").exists(),
+        };
+        let began = Instant::now();
+        while !is_ready() {
+            if began.elapsed() > READY_WITHIN {
+                return Err(Error::Check(format!("{} never had a first copy", self.kind.name())));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Processor time and resident memory so far.
+    pub(super) fn footprint(&self) -> (Duration, u64) {
+        let Some(child) = &self.child else { return (Duration::ZERO, 0) };
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let resident = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
+        let kib = resident.and_then(|it| it.split_whitespace().next()).and_then(|it| it.parse::<u64>().ok());
+        (proc::cpu_time(child.id()).unwrap_or_default(), kib.unwrap_or(0) * 1024)
+    }
+
+    pub(super) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Ends it as an operator would.
+    pub(super) fn end(&mut self) {
+        let Some(mut child) = self.child.take() else { return };
+        if let Some(pid) = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+        }
+        let _ = child.wait();
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The guard with one service that does nothing.
+fn vault(setting: &Setting<'_>, ground: &Ground) -> Result<Command> {
+    let config = ground.path("plimsoll.toml");
+    let text = format!(
+        "[service.idle]\ncommand = [\"sleep\", \"1000000\"]\nport_env = false\n[service.idle.health]\ntcp = false\n\n\
+         [[vault]]\ndatabase = \"app.db\"\nto = \"file://{}\"\n",
+        ground.path("store").display()
+    );
+    fs::write(&config, text).map_err(Error::file("write", &config))?;
+    let mut command = Command::new(&setting.plimsoll);
+    command.arg("run").arg(&config).arg("--state").arg(ground.path("state"));
+    Ok(command)
+}
+
+/// Restores the newest to `into`; how long that took.
+pub(super) fn restore(setting: &Setting<'_>, kind: Kind, ground: &Ground, into: &str) -> Result<Duration> {
+    ground.clear(into);
+    let target = ground.path(into);
+    let mut command = match kind {
+        Kind::Nobody | Kind::Backups => {
+            return Err(Error::Check(format!("{} restores nothing", kind.name())));
+        }
+        Kind::Vault => {
+            let mut command = Command::new(&setting.plimsoll);
+            command
+                .arg("--state")
+                .arg(ground.path("state"))
+                .arg("--config")
+                .arg(ground.path("plimsoll.toml"));
+            command.args(["vault", "restore", "--into"]).arg(&target);
+            command
+        }
+        Kind::Litestream => {
+            let mut command = Command::new(litestream(setting.workspace)?);
+            command.args(["restore", "-o"]).arg(&target).arg(replica(ground));
+            command
+        }
+    };
+    let began = Instant::now();
+    shell::output(&mut command)?;
+    Ok(began.elapsed())
+}
+
+fn replica(ground: &Ground) -> String {
+    format!("file://{}", ground.path("replica").display())
+}
+
+/// Is there a file somewhere below?
+fn holds(folder: &Path) -> bool {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.into_iter().any(|it| it.path().is_file() || holds(&it.path()))
+}
+
+/// The binary that npm carries, installed where it is missing.
+fn litestream(workspace: &Workspace) -> Result<PathBuf> {
+    let folder = workspace.target.join("tools/litestream");
+    let binary = folder.join("node_modules/@flydotio/litestream-linux-x64/litestream");
+    if !binary.exists() {
+        fs::create_dir_all(&folder).map_err(Error::file("make", &folder))?;
+        let mut command = Command::new("npm");
+        command.args(["install", "--no-audit", "--no-fund", "--prefix"]).arg(&folder).arg(LITESTREAM);
+        shell::output(&mut command)?;
+    }
+    Ok(binary)
+}

@@ -1,0 +1,50 @@
+//! A gigabyte and what was written since, back again.
+
+use std::time::Duration;
+
+use crate::bench::Setting;
+use crate::bench::figure::Figure;
+use crate::error::{Error, Result};
+
+use super::agent::{Agent, Kind, restore};
+use super::ground::Ground;
+use super::writer;
+
+const DATABASE_BYTES: u64 = 1 << 30;
+/// An hour at 10 a second, in a minute.
+const RATE: u32 = 600;
+const SECONDS: u32 = 60;
+const PROMISED: f64 = 30.0;
+const RSS_MAX: f64 = 32.0 * 1024.0 * 1024.0;
+
+pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
+    let (ours, resident) = once(setting, Kind::Vault)?;
+    let (theirs, _) = once(setting, Kind::Litestream)?;
+    let ratio = ours.as_secs_f64() / theirs.as_secs_f64().max(f64::MIN_POSITIVE);
+    Ok(vec![
+        Figure::times("restore of 1 GiB and 36,000 transactions, vault, all of it checked", &[ours])
+            .promised(PROMISED),
+        Figure::times("the same, litestream, nothing checked", &[theirs]),
+        Figure::times("vault to litestream", &[ours]).compared(Some(ratio)).promised_ratio_at_most(1.0),
+        Figure::bytes("resident memory at 1 GiB, vault", &[resident]).promised(RSS_MAX),
+    ])
+}
+
+fn once(setting: &Setting<'_>, kind: Kind) -> Result<(Duration, u64)> {
+    let ground = Ground::new(DATABASE_BYTES)?;
+    let mut agent = Agent::start(setting, kind, &ground)?;
+    writer::wait(writer::start(&ground.database(), RATE, SECONDS)?)?;
+    let (_, resident) = agent.footprint();
+    std::thread::sleep(Duration::from_secs(2));
+    agent.end();
+    let took = restore(setting, kind, &ground, "restored.db")?;
+    let (_, rows, is_sound) = writer::newest(&ground.path("restored.db"))?;
+    let (_, all, _) = writer::newest(&ground.database())?;
+    if !is_sound || rows != all {
+        return Err(Error::Check(format!(
+            "{} restored {rows} of {all} rows, sound: {is_sound}",
+            kind.name()
+        )));
+    }
+    Ok((took, resident))
+}
