@@ -173,8 +173,9 @@ pub(crate) fn to_service(
         headers.insert(UPGRADE, protocol.clone());
     }
     say_who(headers, client, host);
-    let known = headers.get(REQUEST_ID).is_some_and(is_request_id);
-    if !known {
+    let mut told = headers.get_all(REQUEST_ID).iter();
+    let is_one = told.next().is_some_and(is_request_id) && told.next().is_none();
+    if !is_one {
         headers.insert(REQUEST_ID, request_id(number));
     }
 }
@@ -324,6 +325,15 @@ mod tests {
         let upgrade = upgrade(&headers, Version::HTTP_11);
         to_service(&mut headers, &client, &host, upgrade.as_ref(), &AtomicU64::new(1));
         headers
+    }
+
+    #[test]
+    fn a_request_has_one_id_and_two_are_replaced_by_one_of_ours() {
+        let one = sent(false, &[("host", "a"), ("x-request-id", "4f")]);
+        assert_eq!(one["x-request-id"], "4f");
+        let two = sent(false, &[("host", "a"), ("x-request-id", "4f"), ("x-request-id", "50")]);
+        let ids: Vec<_> = two.get_all("x-request-id").iter().collect();
+        assert!(ids.len() == 1 && ids[0] != "4f" && ids[0] != "50", "{ids:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! This crate does not know what a service, a line or a recycle is: it never decides, never logs, never retries for
 //! ever and keeps no history. Every error names its object and its verb ([`Error`]). Blocking calls say so and take
-//! the time that they may use. It is the only crate with `unsafe`, and that is all in [`mod@spawn`], [`Signals`] and [`inherited`].
+//! the time that they may use. It is the only crate with `unsafe`, and that is all in [`mod@spawn`], [`Signals`] and [`mod@inherited`].
 //!
 //! Linux 4.18 is enough; what newer kernels do better (`clone3` into a cgroup, `cgroup.kill`, pidfds, `close_range`,
 //! `memory.oom.group`) is used when it is there, and [`cgroup::Facts`] says what is.

@@ -110,11 +110,14 @@ fn health(text: &mut String, process: &Process, findings: &Findings) {
     entry(text, "# start_period = \"40s\"", "failures while it boots do not count");
 }
 
-/// Backups are not carried out by this version, so nothing is promised.
+/// Where they go is the user's to say, so they are only shown.
 fn vault(text: &mut String, findings: &Findings) {
     for database in &findings.databases {
         let database = quoted(&database.display().to_string());
-        line(text, "\n# Backups that are restored and compared before they count. Not in this version yet:");
+        line(
+            text,
+            "\n# Backups that are restored and compared before they count; take the # away to have them:",
+        );
         line(text, "# [[vault]]");
         line(text, &format!("# database = {}", comment(&database)));
         line(text, "# to = \"file:///var/backups\"");
