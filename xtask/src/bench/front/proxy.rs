@@ -222,7 +222,7 @@ fn plimsoll_config(ground: &Ground, ports: Ports) -> Result<String> {
          address = \"127.0.0.1:{upstream}\"\n\
          [service.upstream.memory]\nhard = \"4GiB\"\nruntime = \"none\"\n\
          [front]\nhttp = \"127.0.0.1:{http}\"\nhttps = \"127.0.0.1:{https}\"\n\
-         [front.tls]\ncertificate = \"{folder}/certificate.pem\"\nkey = \"{folder}/key.pem\"\n",
+         [front.tls]\ncertificate = \"{folder}/certificate.pem\"\nkey = \"{folder}/key.pem\"\nredirect = false\n",
         file = file.display(),
     ))
 }
