@@ -1,5 +1,7 @@
 //! A front with real sockets on both sides: raw clients before it, scripted upstreams behind it.
 
+#[path = "../support/anybody.rs"]
+mod anybody;
 pub(crate) mod client;
 pub(crate) mod upstream;
 pub(crate) mod wire;
