@@ -2,10 +2,11 @@
 //! `PLIMSOLL_DEATH_SEEDS` says how many seeds have it die now and then, `PLIMSOLL_DEATH_FIRST` which is the first of them,
 //! and `PLIMSOLL_DEATH_EVERY` how many have it die at every step.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod common;
 
+use std::collections::BTreeMap;
+
+use common::{number, search};
 use plimsoll_core::Planted;
 use plimsoll_sim::{Deaths, Outcome, run, run_with_deaths};
 
@@ -19,32 +20,9 @@ const SHOWN_MAX: usize = 25;
 const MUTANT_SEEDS: u64 = 60;
 const OFTEN: [u64; 3] = [2, 20, 150];
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 /// Runs `play` for every number below `count`, on all processors; those that broke a rule.
 fn broken(count: u64, play: impl Fn(u64) -> Outcome + Sync) -> BTreeMap<u64, Outcome> {
-    let next = AtomicU64::new(0);
-    let broken = Mutex::new(BTreeMap::new());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    if index >= count {
-                        return;
-                    }
-                    let outcome = play(index);
-                    if outcome.violation.is_some() {
-                        broken.lock().expect("no thread panics while it holds this").insert(index, outcome);
-                    }
-                }
-            });
-        }
-    });
-    broken.into_inner().expect("no thread panics while it holds this")
+    search(0..count, |index| Some(play(index)).filter(|outcome| outcome.violation.is_some()))
 }
 
 #[expect(clippy::print_stdout, reason = "a failed schedule is read in the output of its test")]

@@ -1,46 +1,21 @@
 //! Many seeds, no broken rule. `PLIMSOLL_SEEDS` says how many, `PLIMSOLL_FIRST_SEED` where to begin.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod common;
 
-use plimsoll_sim::{Violation, replay_line, run, run_traced};
+use std::collections::BTreeMap;
+
+use common::{number, search};
+use plimsoll_sim::{replay_line, run, run_traced};
 
 const SEEDS_DEFAULT: u64 = 2000;
 /// So many failures are shown; the others are counted.
 const SHOWN_MAX: usize = 25;
 
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
-fn break_rules(first: u64, count: u64) -> BTreeMap<u64, Violation> {
-    let next = AtomicU64::new(first);
-    let broken = Mutex::new(BTreeMap::new());
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        break;
-                    }
-                    if let Some(violation) = run(seed, None).violation {
-                        broken.lock().expect("no thread panics while it holds this").insert(seed, violation);
-                    }
-                }
-            });
-        }
-    });
-    broken.into_inner().expect("no thread panics while it holds this")
-}
-
 #[test]
 fn no_seed_breaks_a_rule() {
     let (first, count) = (number("PLIMSOLL_FIRST_SEED", 0), number("PLIMSOLL_SEEDS", SEEDS_DEFAULT));
     assert!(count > 0, "PLIMSOLL_SEEDS is 0: nothing would be tested");
-    let broken = break_rules(first, count);
+    let broken = search(first..first + count, |seed| run(seed, None).violation);
     for (seed, violation) in broken.iter().take(SHOWN_MAX) {
         println!("seed {seed}: {} broke at {:?}: {}", violation.checker, violation.at, violation.what);
         println!("  {}", replay_line(*seed));
