@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, TE, TRAILER, UPGRADE,
 };
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
@@ -13,16 +12,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 use crate::check::Host;
 
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const PROXY: HeaderName = HeaderName::from_static("proxy");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 
 /// A request id longer than this is replaced by one of ours.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -68,54 +62,67 @@ fn names_token(headers: &HeaderMap, token: &str) -> bool {
     all.flat_map(|it| it.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
 }
 
-/// Which headers are there that need something done. One look at all of them costs less than asking for each.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a question of its own")]
-struct Found {
-    connection: bool,
+/// What has to be done about a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Names what else is for one connection.
+    Connection,
     /// Between two neighbours only.
-    hop: bool,
-    te: bool,
-    /// Not for a service, or to be said by us alone.
-    ours: bool,
-    underscore: bool,
-    cookies: u32,
+    Hop,
+    Te,
+    /// For us, not for a service.
+    Ours,
+    /// Says who asks: to be believed from some only.
+    Who,
+    Cookie,
+    /// `X_Forwarded_For` and `X-Forwarded-For` are one variable to CGI and WSGI, and only one of them is checked.
+    Underscored,
 }
 
-const HOP_BY_HOP: [HeaderName; 5] =
-    [KEEP_ALIVE, PROXY_CONNECTION, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE];
-const OURS: [HeaderName; 4] = [PROXY_AUTHORIZATION, PROXY, EXPECT, HTTP2_SETTINGS];
-const FROM_UNTRUSTED: [HeaderName; 3] = [FORWARDED, FORWARDED_PORT, REAL_IP];
+fn kind(name: &HeaderName) -> Option<Kind> {
+    Some(match name.as_str() {
+        "connection" => Kind::Connection,
+        "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "proxy-authenticate" => {
+            Kind::Hop
+        }
+        "te" => Kind::Te,
+        "proxy-authorization" | "proxy" | "expect" | "http2-settings" => Kind::Ours,
+        "forwarded" | "x-forwarded-port" | "x-real-ip" => Kind::Who,
+        "cookie" => Kind::Cookie,
+        other if memchr::memchr(b'_', other.as_bytes()).is_some() => Kind::Underscored,
+        _ => return None,
+    })
+}
+
+/// Which kinds are there. One look at all headers costs less than asking for each, and most have none of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found(u8);
 
 impl Found {
     fn look(headers: &HeaderMap) -> Self {
-        let mut found = Self::default();
-        for (name, _) in headers {
-            match name.as_str() {
-                "connection" => found.connection = true,
-                "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
-                | "proxy-authenticate" => {
-                    found.hop = true;
-                }
-                "te" => found.te = true,
-                "proxy-authorization"
-                | "proxy"
-                | "expect"
-                | "http2-settings"
-                | "forwarded"
-                | "x-forwarded-port"
-                | "x-real-ip" => found.ours = true,
-                "cookie" => found.cookies += 1,
-                other => found.underscore |= memchr::memchr(b'_', other.as_bytes()).is_some(),
-            }
+        Self(headers.keys().filter_map(kind).fold(0, |found, kind| found | 1 << kind as u8))
+    }
+
+    const fn has(self, kind: Kind) -> bool {
+        self.0 & (1 << kind as u8) != 0
+    }
+
+    /// Takes away all of one kind.
+    fn remove(self, headers: &mut HeaderMap, unwanted: Kind) {
+        if !self.has(unwanted) {
+            return;
         }
-        found
+        let names: Vec<HeaderName> =
+            headers.keys().filter(|name| kind(name) == Some(unwanted)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
     }
 }
 
 /// Takes away what is between two neighbours only: the hop-by-hop headers, and those that `Connection` names.
 fn strip(headers: &mut HeaderMap, found: Found) {
-    if found.connection {
+    if found.has(Kind::Connection) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
             .iter()
@@ -130,11 +137,7 @@ fn strip(headers: &mut HeaderMap, found: Found) {
         }
         headers.remove(CONNECTION);
     }
-    if found.hop {
-        for name in &HOP_BY_HOP {
-            headers.remove(name);
-        }
-    }
+    found.remove(headers, Kind::Hop);
 }
 
 /// Makes a client's headers fit to be sent on. `upgrade`: what [`upgrade`] found.
@@ -146,26 +149,17 @@ pub(crate) fn to_service(
     number: &AtomicU64,
 ) {
     let found = Found::look(headers);
-    let trailers =
-        found.te && headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip(headers, found);
-    if found.ours {
-        for name in &OURS {
-            headers.remove(name);
-        }
-        if !client.trusted {
-            for name in &FROM_UNTRUSTED {
-                headers.remove(name);
-            }
-        }
+    found.remove(headers, Kind::Ours);
+    if !client.trusted {
+        found.remove(headers, Kind::Who);
     }
-    if found.te && !trailers {
-        headers.remove(TE);
+    if !trailers {
+        found.remove(headers, Kind::Te);
     }
-    if found.underscore {
-        drop_underscored(headers);
-    }
-    if found.cookies > 1 {
+    found.remove(headers, Kind::Underscored);
+    if found.has(Kind::Cookie) {
         join_cookies(headers);
     }
     if let Some(protocol) = upgrade {
@@ -180,39 +174,28 @@ pub(crate) fn to_service(
     }
 }
 
-/// `X_Forwarded_For` and `X-Forwarded-For` are one variable to CGI and WSGI, and only one of them is checked.
-fn drop_underscored(headers: &mut HeaderMap) {
-    let bad: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().contains('_')).cloned().collect();
-    for name in bad {
-        headers.remove(name);
-    }
-}
-
 /// What trailers may not say: anything about the message as a whole or its sender. What frames a message besides is left
 /// out by hyper.
-const NO_TRAILERS: [HeaderName; 15] = [
+const NO_TRAILERS: [HeaderName; 9] = [
     HOST,
     CONTENT_LENGTH,
-    TE,
     TRAILER,
-    EXPECT,
-    COOKIE,
     AUTHORIZATION,
-    PROXY_AUTHORIZATION,
-    PROXY,
     FORWARDED_FOR,
     FORWARDED_PROTO,
     FORWARDED_HOST,
-    HTTP2_SETTINGS,
     REQUEST_ID,
     IDEMPOTENCY_KEY,
 ];
 
 /// Makes trailers fit to be passed on, either way: some put them among a message's headers.
 pub(crate) fn trailers(trailers: &mut HeaderMap) {
-    strip(trailers, Found::look(trailers));
-    drop_underscored(trailers);
-    for name in NO_TRAILERS.iter().chain(&FROM_UNTRUSTED) {
+    let found = Found::look(trailers);
+    strip(trailers, found);
+    for kind in [Kind::Te, Kind::Ours, Kind::Who, Kind::Cookie, Kind::Underscored] {
+        found.remove(trailers, kind);
+    }
+    for name in &NO_TRAILERS {
         trailers.remove(name);
     }
 }
@@ -233,6 +216,9 @@ pub(crate) fn to_http2<B>(request: &mut Request<B>) {
 /// HTTP/2 clients send a cookie each; HTTP/1.1 has one header for all (RFC 9113, 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
     let all: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if all.len() < 2 {
+        return;
+    }
     if let Ok(joined) = HeaderValue::from_bytes(&all.join(&b"; "[..])) {
         headers.insert(COOKIE, joined);
     }
@@ -306,8 +292,7 @@ pub(crate) const fn mix(number: u64) -> u64 {
 
 /// Makes a service's headers fit to be sent back.
 pub(crate) fn to_client(headers: &mut HeaderMap) {
-    let found = Found::look(headers);
-    strip(headers, found);
+    strip(headers, Found::look(headers));
 }
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::pool::{Link, Parked};
 use crate::reports::{FrontRecord, LostRequest, ReplayedRequest};
 use crate::route::Destination;
 use crate::setup::Setup;
-use crate::shared::{Lease, Place, Verdict};
+use crate::shared::{Lease, Place, Verdict, Waiting};
 use crate::trace::Trace;
 use crate::tunnel;
 
@@ -165,7 +165,8 @@ impl Passage {
         loop {
             let lease = match place {
                 Place::Go(lease) => lease,
-                held @ (Place::Held(_) | Place::Refused(_)) => Box::pin(wait(held, trace)).await?,
+                Place::Refused(refusal) => return Err(Answer::not_sent(refusal)),
+                Place::Held(waiting) => Box::pin(wait(waiting, trace)).await?,
             };
             trace.backend = Some(Arc::clone(&lease.backend));
             trace.attempts += 1;
@@ -444,12 +445,7 @@ impl Passage {
 }
 
 /// Until the gate has a word for it.
-async fn wait(place: Place, trace: &mut Trace) -> Result<Lease, Answer> {
-    let waiting = match place {
-        Place::Go(lease) => return Ok(lease),
-        Place::Refused(refusal) => return Err(Answer::not_sent(refusal)),
-        Place::Held(waiting) => waiting,
-    };
+async fn wait(waiting: Waiting, trace: &mut Trace) -> Result<Lease, Answer> {
     let since = Instant::now();
     let verdict = waiting.verdict().await;
     trace.held += since.elapsed();
