@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures what `SPECIFICATION.md` promises, on this machine, with the release build.
+//! `cargo xtask bench`: measures what `SPECIFICATION.md` promises, on this machine, with the binary as it is released.
 //!
 //! A folder per bench and a file per part. A part runs the binary as a user would and hands raw samples back; summing
 //! up, judging against the promise, printing and writing JSON happen here, the same way for all.
@@ -22,7 +22,6 @@ use crate::shell;
 use crate::table::Table;
 use crate::workspace::Workspace;
 
-const BUILD_LIMIT: Duration = Duration::from_mins(20);
 /// For a bench that runs in a process of its own.
 const WHOLE_LIMIT: Duration = Duration::from_hours(4);
 
@@ -56,20 +55,11 @@ enum Bench {
 /// What a part is given.
 struct Setting<'a> {
     workspace: &'a Workspace,
-    /// The release build of `plimsoll`.
+    /// The binary as it is released: static, and optimised as a whole.
     plimsoll: PathBuf,
-    /// It was given, and nothing is built.
-    is_given: bool,
     runs: u32,
     /// Which fronts; empty: those that the part compares.
     only: Vec<front::Kind>,
-}
-
-impl Setting<'_> {
-    /// The binary as it is released: static, and optimised as a whole.
-    fn shipped(&self) -> Result<PathBuf> {
-        if self.is_given { Ok(self.plimsoll.clone()) } else { dist::build(self.workspace) }
-    }
 }
 
 /// One thing that is measured. Its name is its file's, and what `bench:BENCH::NAME` in the specification means.
@@ -88,12 +78,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     if args.bench == Bench::Front && cfg!(debug_assertions) {
         return again_optimised(workspace);
     }
-    let is_given = args.binary.is_some();
     let plimsoll = match &args.binary {
         Some(path) => path.canonicalize().map_err(Error::file("find", path))?,
-        None => build(workspace)?,
+        None => dist::build(workspace)?,
     };
-    let setting = Setting { workspace, plimsoll, is_given, runs: args.runs, only: args.only.clone() };
+    let setting = Setting { workspace, plimsoll, runs: args.runs, only: args.only.clone() };
     let (mut figures, mut broken) = (Vec::new(), Vec::new());
     for part in chosen {
         println!("measuring {} … (load {})", part.name, load());
@@ -129,11 +118,6 @@ fn choose<'a>(parts: &'a [Part], names: &[String]) -> Result<Vec<&'a Part>> {
         return Err(Error::Check(format!("no part is named {unknown}; there are {}", known.join(", "))));
     }
     Ok(parts.iter().filter(|part| names.is_empty() || names.iter().any(|name| name == part.name)).collect())
-}
-
-fn build(workspace: &Workspace) -> Result<PathBuf> {
-    shell::run(&mut workspace.cargo(&["build", "--release", "--package", "plimsoll"]), BUILD_LIMIT)?;
-    Ok(workspace.target.join("release/plimsoll"))
 }
 
 fn table(figures: &[(&str, Figure)]) -> Table {

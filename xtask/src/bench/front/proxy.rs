@@ -1,7 +1,6 @@
 //! The proxies that are compared, each with one worker on a core of its own, tuned as their users usually tune them.
 
 use std::net::{Ipv4Addr, TcpStream};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -67,14 +66,7 @@ impl Kind {
 }
 
 impl Proxy {
-    /// `plimsoll` is the binary that is raced.
-    pub(super) fn start(
-        setting: &Setting<'_>,
-        kind: Kind,
-        ground: &Ground,
-        upstream: u16,
-        plimsoll: &Path,
-    ) -> Result<Self> {
+    pub(super) fn start(setting: &Setting<'_>, kind: Kind, ground: &Ground, upstream: u16) -> Result<Self> {
         let ports = Ports { http: free_port()?, https: free_port()?, upstream };
         let running = match kind {
             Kind::Nginx => {
@@ -87,7 +79,7 @@ impl Proxy {
             }
             Kind::Plimsoll => {
                 let config = plimsoll_config(ground, Ports { upstream: free_port()?, ..ports })?;
-                Running::Guard(Stage::launch(setting, on_core(PROXY_CORE, plimsoll), &config)?)
+                Running::Guard(Stage::launch(setting, on_core(PROXY_CORE, &setting.plimsoll), &config)?)
             }
         };
         let proxy = Self { kind, running, http: ports.http, https: ports.https };

@@ -41,18 +41,17 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let size = usize::try_from(room).unwrap_or(SIZE_MAX).min(SIZE_MAX);
     let kinds = Kind::chosen(setting);
     let is_ours = kinds.contains(&Kind::Plimsoll);
-    let plimsoll = if is_ours { setting.shipped()? } else { setting.plimsoll.clone() };
     let mut figures = Vec::new();
     for kind in kinds {
         println!("  {size} idle connections, {} …", kind.name());
         let ground = Ground::new(setting)?;
         let upstream = Upstream::start(&ground)?;
-        let proxy = Proxy::start(setting, kind, &ground, upstream.port, &plimsoll)?;
+        let proxy = Proxy::start(setting, kind, &ground, upstream.port)?;
         figures.push(idle(&proxy, size)?);
     }
     if is_ours {
         println!("  {size} requests held …");
-        figures.extend(held(setting, &plimsoll, size)?);
+        figures.extend(held(setting, size)?);
     }
     Ok(figures)
 }
@@ -87,11 +86,9 @@ fn idle(proxy: &Proxy, size: usize) -> Result<Figure> {
     Ok(if proxy.kind == Kind::Plimsoll { figure.promised(IDLE_BYTES_MAX) } else { figure })
 }
 
-fn held(setting: &Setting<'_>, plimsoll: &std::path::Path, size: usize) -> Result<Vec<Figure>> {
+fn held(setting: &Setting<'_>, size: usize) -> Result<Vec<Figure>> {
     let port = free_port()?;
-    let mut given = Setting { plimsoll: plimsoll.to_owned(), only: Vec::new(), ..*setting };
-    given.is_given = true;
-    let stage = Stage::start(&given, &config(plimsoll, port))?;
+    let stage = Stage::start(setting, &config(&setting.plimsoll, port))?;
     let booting = Instant::now();
     proxy::wait_for_port(port).map_err(|error| stage.blame(&error.to_string()))?;
     wait_for_others(port)?;

@@ -74,11 +74,9 @@ impl Case {
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     ground::bring(&["nginx", "haproxy", "wrk"])?;
-    let is_raced = Kind::chosen(setting).contains(&Kind::Plimsoll);
-    let plimsoll = if is_raced { setting.shipped()? } else { setting.plimsoll.clone() };
     let ground = Ground::new(setting)?;
     let upstream = Upstream::start(&ground)?;
-    let start = |kind| Proxy::start(setting, kind, &ground, upstream.port, &plimsoll);
+    let start = |kind| Proxy::start(setting, kind, &ground, upstream.port);
     let proxies: Vec<Proxy> = Kind::chosen(setting).into_iter().map(start).collect::<Result<_>>()?;
     let count = usize::try_from(setting.runs.div_ceil(RUNS_PER_SAMPLE)).unwrap_or(1);
     let mut figures = Vec::new();
