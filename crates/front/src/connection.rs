@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Request;
@@ -18,6 +19,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::config::Limits;
 use crate::headers::Client;
 use crate::joined::Joined;
 use crate::journey::{self, Journey};
@@ -50,6 +52,22 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.shared.connections.fetch_sub(1, Ordering::Relaxed);
         self.0.shared.connection_closed.notify_one();
+    }
+}
+
+/// At rest while it lives.
+struct Resting<'a>(&'a AtomicU32);
+
+impl<'a> Resting<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Resting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -114,8 +132,24 @@ pub(crate) async fn http1<T>(local: &Rc<Local>, stream: T, line: Line, setup: &S
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let limits = &setup.limits;
-    let io = TokioIo::new(Metered::new(stream, Arc::clone(&line.meter), HTTP1_LINGER_BYTES));
+    let meter = Arc::clone(&line.meter);
+    let mut io = Metered::new(stream, Arc::clone(&meter), HTTP1_LINGER_BYTES);
+    let mut service = service_fn(answering(local, line));
+    while rest(local, &mut io).await {
+        let connection = http1_builder(&setup.limits).serve_connection(TokioIo::new(io), service);
+        let mut connection = Box::new(connection.with_upgrades());
+        let end = UpgradeableConnection::graceful_shutdown;
+        let may_rest = |cx: &Context<'_>| meter.may_rest(cx.waker());
+        let Served::Idle = served(local, Pin::new(&mut *connection), end, may_rest).await else { return };
+        let Some(parts) = connection.into_parts() else { return };
+        io = parts.io.into_inner();
+        io.unread(parts.read_buf.into());
+        service = parts.service;
+    }
+    let _ = poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await;
+}
+
+fn http1_builder(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
         .half_close(false)
@@ -123,8 +157,22 @@ where
         .max_headers(limits.headers)
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes.max(BUFFER_BYTES_MIN));
-    let connection = builder.serve_connection(io, service_fn(answering(local, line))).with_upgrades();
-    served(local, connection, UpgradeableConnection::graceful_shutdown).await;
+    builder
+}
+
+/// Waits for a request's first bytes with nothing but the socket: hyper's buffers for a connection take more than ten
+/// thousand bytes, and most connections of a busy front are silent. `false` when it is over.
+async fn rest<T: AsyncRead + Unpin>(local: &Local, io: &mut Metered<T>) -> bool {
+    let _resting = Resting::begin(&local.shared.resting);
+    let mut closing = pin!(local.closing.notified());
+    poll_fn(|cx| {
+        if let Poll::Ready(more) = io.poll_unread(cx) {
+            return Poll::Ready(more);
+        }
+        let _ = closing.as_mut().poll(cx);
+        if local.is_closing() { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
 }
 
 pub(crate) async fn http2<T>(local: &Rc<Local>, stream: T, line: Line, setup: &Setup)
@@ -143,14 +191,25 @@ where
         .initial_connection_window_size(H2_CONNECTION_WINDOW)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PONG_WITHIN);
-    let connection = builder.serve_connection(io, service_fn(answering(local, line)));
-    served(local, connection, http2::Connection::graceful_shutdown).await;
+    let connection = pin!(builder.serve_connection(io, service_fn(answering(local, line))));
+    served(local, connection, http2::Connection::graceful_shutdown, |_| false).await;
 }
 
-/// Until the connection has ended. When the front closes it is asked to end once its requests have. How it ends is its
-/// client's affair, and its requests have told what became of them.
-async fn served<C: Future>(local: &Local, connection: C, end: fn(Pin<&mut C>)) {
-    let mut connection = pin!(connection);
+/// Why a connection is served no more.
+enum Served {
+    Ended,
+    /// It has nothing to do, and may rest.
+    Idle,
+}
+
+/// Until the connection has ended, or `may_rest`. When the front closes it is asked to end once its requests have. How
+/// it ends is its client's affair, and its requests have told what became of them.
+async fn served<C: Future>(
+    local: &Local,
+    mut connection: Pin<&mut C>,
+    end: fn(Pin<&mut C>),
+    may_rest: impl Fn(&Context<'_>) -> bool,
+) -> Served {
     let mut closing = pin!(local.closing.notified());
     let (mut listens, mut asked) = (false, false);
     poll_fn(|cx| {
@@ -163,9 +222,13 @@ async fn served<C: Future>(local: &Local, connection: C, end: fn(Pin<&mut C>)) {
             asked = true;
             end(connection.as_mut());
         }
-        connection.as_mut().poll(cx).map(drop)
+        match connection.as_mut().poll(cx) {
+            Poll::Ready(_) => Poll::Ready(Served::Ended),
+            Poll::Pending if may_rest(cx) => Poll::Ready(Served::Idle),
+            Poll::Pending => Poll::Pending,
+        }
     })
-    .await;
+    .await
 }
 
 fn answering(local: &Rc<Local>, line: Line) -> impl Fn(Request<Incoming>) -> Journey + use<> {

@@ -46,6 +46,8 @@ pub enum FrontError {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrontCounts {
     pub connections: u32,
+    /// Of them those on HTTP/1 that hold no buffers: new ones, and those that have been silent for a second.
+    pub connections_resting: u32,
     /// Ended for silence, an unfinished head, a body that stopped or dripped, a response that was not taken, requests that
     /// were called off one after the other.
     pub ended_idle: u64,
@@ -244,6 +246,7 @@ impl Front {
         let log = self.log.read().unwrap_or_else(PoisonError::into_inner);
         FrontCounts {
             connections: self.shared.connections.load(Ordering::Relaxed),
+            connections_resting: self.shared.resting.load(Ordering::Relaxed),
             ended_idle: ended(0),
             ended_head: ended(1),
             ended_body: ended(2),

@@ -109,14 +109,17 @@ impl Local {
         watched.push(Watched { meter, task, http2 });
     }
 
-    /// Ends the connections that have had their time, and forgets those that have ended.
+    /// Ends the connections that have had their time, lets the silent rest, and forgets those that have ended.
     pub(crate) fn sweep(&self) {
         let limits = self.setup().limits;
         self.watched.borrow_mut().retain(|it| {
             if it.task.is_finished() {
                 return false;
             }
-            let Some(overdue) = it.meter.overdue(&limits, it.http2.get()) else { return true };
+            let Some(overdue) = it.meter.overdue(&limits, it.http2.get()) else {
+                it.meter.look();
+                return true;
+            };
             let index = match overdue {
                 Overdue::Idle => 0,
                 Overdue::Head => 1,

@@ -5,11 +5,14 @@
 //! thousand words.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::Limits;
@@ -51,6 +54,10 @@ pub(crate) struct Meter {
     called_off: AtomicU32,
     /// More of a request may come although nobody wants it any more.
     unfinished: AtomicBool,
+    /// Its end has begun.
+    closing: AtomicBool,
+    /// Who serves it, to be woken when it may rest.
+    server: Mutex<Option<Waker>>,
     now: Arc<AtomicU32>,
 }
 
@@ -82,6 +89,9 @@ pub(crate) enum Overdue {
     Flood,
 }
 
+/// A connection that is silent for so long gives its buffers back.
+const REST_AFTER: Duration = Duration::from_secs(1);
+
 /// So many streams called off, and more than not, are no change of mind.
 const CALLED_OFF_MAX: u32 = 500;
 
@@ -100,6 +110,8 @@ impl Meter {
             streams: AtomicU32::new(0),
             called_off: AtomicU32::new(0),
             unfinished: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            server: Mutex::new(None),
             now,
         }
     }
@@ -193,6 +205,38 @@ impl Meter {
         }
     }
 
+    /// Nothing has been under way for a while, in either direction. Until then its server is remembered.
+    pub(crate) fn may_rest(&self, server: &Waker) -> bool {
+        let mut known = self.server();
+        if self.is_at_rest() {
+            *known = None;
+            return true;
+        }
+        known.get_or_insert_with(|| server.clone());
+        false
+    }
+
+    /// Wakes its server if it may rest now.
+    pub(crate) fn look(&self) {
+        if self.is_at_rest()
+            && let Some(server) = self.server().take()
+        {
+            server.wake();
+        }
+    }
+
+    fn server(&self) -> MutexGuard<'_, Option<Waker>> {
+        self.server.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.waits.load(Relaxed) == Waits::ForRequest as u8
+            && self.busy.load(Relaxed) == 0
+            && self.blocked.load(Relaxed) == 0
+            && !self.closing.load(Relaxed)
+            && u128::from(self.now().wrapping_sub(self.since.load(Relaxed))) >= REST_AFTER.as_millis()
+    }
+
     /// Whether it has had its time. HTTP/2 has frames of its own between requests, so only silence counts there.
     pub(crate) fn overdue(&self, limits: &Limits, http2: bool) -> Option<Overdue> {
         let now = self.now.load(Relaxed);
@@ -248,15 +292,38 @@ pub(crate) struct Metered<T> {
     flushing: bool,
     /// Since it was shut down: how much came that nobody wanted.
     lingered_bytes: Option<usize>,
+    /// Read already, and to be read again.
+    unread: BytesMut,
 }
 
+/// What is read of a connection that was at rest: most heads are smaller.
+const FIRST_BYTES: usize = 2048;
+
 impl<T> Metered<T> {
-    pub(crate) const fn new(io: T, meter: Arc<Meter>, linger_bytes_max: usize) -> Self {
-        Self { io, meter, linger_bytes_max, flushing: false, lingered_bytes: None }
+    pub(crate) fn new(io: T, meter: Arc<Meter>, linger_bytes_max: usize) -> Self {
+        Self { io, meter, linger_bytes_max, flushing: false, lingered_bytes: None, unread: BytesMut::new() }
+    }
+
+    /// What was read of it is to be read again.
+    pub(crate) fn unread(&mut self, bytes: BytesMut) {
+        self.unread = bytes;
     }
 }
 
 impl<T: AsyncRead + Unpin> Metered<T> {
+    /// Whether there is more to read, once that is known.
+    pub(crate) fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        if self.unread.is_empty() {
+            let mut space = [MaybeUninit::uninit(); FIRST_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut space);
+            if ready!(Pin::new(&mut *self).poll_read(cx, &mut buffer)).is_err() {
+                return Poll::Ready(false);
+            }
+            self.unread.extend_from_slice(buffer.filled());
+        }
+        Poll::Ready(!self.unread.is_empty())
+    }
+
     /// Reads what still comes, and forgets it. A connection that is closed with something unread is reset by the kernel,
     /// and its client may never see the answer that it was sent.
     fn linger(&mut self, cx: &mut Context<'_>, mut bytes: usize) -> Poll<()> {
@@ -283,6 +350,12 @@ impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let taken = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(taken));
+            self.meter.read_some();
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let done = Pin::new(&mut self.io).poll_read(cx, buf);
         if done.is_ready() && buf.filled().len() > before {
@@ -325,6 +398,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Metered<T> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.lingered_bytes.is_none() {
+            self.meter.closing.store(true, Relaxed);
             ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
             self.lingered_bytes = Some(0);
         }
@@ -373,6 +447,49 @@ mod tests {
         let silent = World::new();
         silent.pass(60_000);
         assert_eq!(silent.overdue(), Some(Overdue::Idle));
+    }
+
+    #[test]
+    fn only_who_has_been_silent_in_both_directions_may_rest() {
+        let world = World::new();
+        let may_rest = || world.meter.may_rest(Waker::noop());
+        assert!(!may_rest());
+        world.pass(999);
+        assert!(!may_rest());
+        world.pass(1);
+        assert!(may_rest());
+        world.meter.wrote(false);
+        assert!(!may_rest());
+        world.meter.wrote(true);
+        world.meter.request_began();
+        world.pass(5_000);
+        assert!(!may_rest());
+        world.meter.request_ended();
+        assert!(!may_rest());
+        world.pass(5_000);
+        assert!(may_rest());
+        world.meter.read_some();
+        world.pass(5_000);
+        assert!(!may_rest());
+    }
+
+    #[test]
+    fn who_serves_it_is_woken_once_and_only_to_rest() {
+        struct Count(AtomicU32);
+        impl std::task::Wake for Count {
+            fn wake(self: Arc<Self>) {
+                self.0.fetch_add(1, Relaxed);
+            }
+        }
+        let count = Arc::new(Count(AtomicU32::new(0)));
+        let world = World::new();
+        assert!(!world.meter.may_rest(&Waker::from(Arc::clone(&count))));
+        world.meter.look();
+        assert_eq!(count.0.load(Relaxed), 0);
+        world.pass(1_000);
+        world.meter.look();
+        world.meter.look();
+        assert_eq!(count.0.load(Relaxed), 1);
     }
 
     #[test]

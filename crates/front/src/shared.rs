@@ -83,6 +83,7 @@ pub(crate) struct Shared {
     pub(crate) withdrawals: tokio::sync::watch::Sender<u64>,
     pub(crate) request_numbers: AtomicU64,
     pub(crate) connections: AtomicU32,
+    pub(crate) resting: AtomicU32,
     /// Connections of each client address, where they are bounded.
     clients: Mutex<HashMap<IpAddr, u32>>,
     pub(crate) connection_closed: Notify,
@@ -103,6 +104,7 @@ impl Shared {
             withdrawals: tokio::sync::watch::Sender::new(0),
             request_numbers: AtomicU64::new(seed()),
             connections: AtomicU32::new(0),
+            resting: AtomicU32::new(0),
             clients: Mutex::default(),
             connection_closed: Notify::new(),
         }

@@ -7,6 +7,7 @@ mod descriptors;
 mod floods;
 mod forwarding;
 mod http2;
+mod resting;
 mod semantics;
 mod slow;
 mod smuggling;
