@@ -55,7 +55,7 @@ fn a_killed_guard_is_replaced_and_every_instance_keeps_its_pid_its_number_and_it
     until("all is done", || guard.service("reports").instances.len() == 1);
     let (before, init) = (facts(&guard.status()), guard.pid());
     let told = replace(&mut guard, Signal::KILL);
-    assert!(message(&told).contains("killed by signal 9"), "{told:?}");
+    assert!(message(&told).contains("signal 9 (SIGKILL)"), "{told:?}");
     let after = guard.status();
     assert_eq!(facts(&after), before);
     assert_eq!(after.guard.init_pid.map(|pid| i32::try_from(pid).unwrap()), Some(init));

@@ -78,6 +78,11 @@ impl Tie {
     pub(super) const fn is_yielding(&self) -> bool {
         self.yield_by.is_some()
     }
+
+    /// Does not let go: whoever stops everything sees it through.
+    pub(super) const fn stay(&mut self) {
+        self.yield_by = None;
+    }
 }
 
 impl Driver {

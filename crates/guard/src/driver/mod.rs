@@ -291,11 +291,12 @@ impl Driver {
                 return Ok((Ended::Replaced, self.traffic));
             }
             let wake = self.wait(&mut children, &mut ends, &mut reload).await;
-            self.step(|driver| driver.wake(wake));
-            self.step(Self::deadlines);
+            let completed = self.step(|driver| driver.wake(wake)) & self.step(Self::deadlines);
             // Before it is acted on: a promise that nobody knows of could not be kept.
             self.save_state();
-            self.feed_init();
+            if completed {
+                self.feed_init();
+            }
         }
     }
 
@@ -363,14 +364,17 @@ impl Driver {
         }
     }
 
-    /// Runs one step so that a bug in it costs that step and not the guard.
-    fn step(&mut self, step: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| step(self))).is_err() {
+    /// Runs one step so that a bug in it costs that step and not the guard. False where it did; a guard that gets through
+    /// no step any more is replaced by init, which hears of completed ones alone.
+    fn step(&mut self, step: impl FnOnce(&mut Self)) -> bool {
+        let completed = catch_unwind(AssertUnwindSafe(|| step(self))).is_ok();
+        if !completed {
             let said = "a step of the guard failed by a bug of its own; it goes on".to_owned();
             if !self.degraded.contains(&said) {
                 self.degraded.push(said);
             }
         }
+        completed
     }
 
     /// Has work done beside the driver, and its report sent. Where the host has no thread to give, it is done right

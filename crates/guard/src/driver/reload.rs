@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use plimsoll_core::{Event, Order, ServiceConfig, ServiceId};
 use plimsoll_init::protocol::ToInit;
-use plimsoll_kernel::limits;
+use plimsoll_kernel::{self as kernel, Roots, limits};
 
+use super::running::Running;
 use super::{Driver, Seat};
+use crate::tree;
 use crate::workload::{Settings, Workload};
 
 impl Driver {
@@ -96,16 +98,9 @@ impl Driver {
         }
         let mut problems = Vec::new();
         for running in self.instances.values().filter(|it| it.id.service == service) {
-            if let Some(group) = &running.group
-                && let Err(error) = group.set_wall(workload.head.memory.hard.0)
-            {
-                problems.push((running.id, error));
-            }
-            if let Some(main) = running.main
-                && let Err(error) = limits::set_descriptors(main.pid, workload.head.descriptors.limit)
-            {
-                problems.push((running.id, error));
-            }
+            let moved =
+                [move_walls(running, workload), move_descriptors(&self.ground.roots, running, workload)];
+            problems.extend(moved.into_iter().filter_map(Result::err).map(|error| (running.id, error)));
         }
         for (instance, problem) in problems {
             self.warn(instance, "limit_failed", &problem.to_string());
@@ -126,4 +121,20 @@ impl Driver {
         }
         gone
     }
+}
+
+fn move_walls(running: &Running, workload: &Workload) -> kernel::Result<()> {
+    let Some(group) = &running.group else { return Ok(()) };
+    group.set_wall(workload.head.memory.hard.0)?;
+    group.set_tasks(workload.tasks_max)
+}
+
+/// Of the main process and of those below it: each has a limit of its own.
+fn move_descriptors(roots: &Roots, running: &Running, workload: &Workload) -> kernel::Result<()> {
+    let set = |pid| match limits::set_descriptors(pid, workload.head.descriptors.limit) {
+        // It ended meanwhile.
+        Err(error) if error.is_gone() => Ok(()),
+        other => other.map(drop),
+    };
+    tree::family(roots, running.main).into_iter().try_for_each(set)
 }

@@ -43,9 +43,10 @@ pub(crate) struct Carrier {
     link: Option<Link>,
 }
 
-/// The key under which init holds a listener.
+/// The key under which init holds a listener, and the service manager for it.
 pub(crate) fn key(listener: &ListenerConfig) -> String {
-    format!("{LISTENER}{} {}", if listener.tls { "https" } else { "http" }, listener.address)
+    let address = listener.address.to_string().replace(':', "_");
+    format!("{LISTENER}{} {address}", if listener.tls { "https" } else { "http" })
 }
 
 /// The same for a socket that the service manager listens on for us.
