@@ -6,6 +6,7 @@
 
 mod guard;
 mod last_resort;
+mod prepare;
 mod upgrade;
 
 use std::ffi::OsString;
@@ -78,6 +79,8 @@ struct Init {
     ending_failures: u32,
     stopping_since: Option<Instant>,
     looked: Instant,
+    /// When what only a beginning needed is given back: ours, or that of the last child.
+    trim_at: Option<Instant>,
     told_alive: Instant,
     notifier: Notifier,
     code: Option<u8>,
@@ -116,7 +119,7 @@ impl Init {
     }
 
     fn new(args: Vec<OsString>) -> Result<Self, String> {
-        let signals = prepare_process()?;
+        let signals = prepare::process()?;
         let binary = rustix::fs::open(
             "/proc/self/exe",
             rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
@@ -144,6 +147,7 @@ impl Init {
             ending_failures: 0,
             stopping_since: None,
             looked: Instant::now(),
+            trim_at: Some(Instant::now() + LOOK_EVERY),
             told_alive: Instant::now(),
             notifier: Notifier::from_environment(),
             code: None,
@@ -153,11 +157,15 @@ impl Init {
     fn run(&mut self) -> u8 {
         loop {
             self.wait();
-            self.take_signals();
+            let someone_ended = self.take_signals();
             self.hear();
             self.tell_born();
-            self.reap();
-            self.due(Instant::now());
+            let now = Instant::now();
+            // To ask costs the kernel a walk over all children; now and then it is done without having been told.
+            if someone_ended || now >= self.looked + LOOK_EVERY {
+                self.reap();
+            }
+            self.due(now);
             if let Some(code) = self.over() {
                 return code;
             }
@@ -207,6 +215,11 @@ impl Init {
             self.looked = now;
             self.look();
         }
+        if self.trim_at.is_some_and(|at| now >= at) {
+            self.trim_at = None;
+            // Without /proc it stays.
+            let _ = kernel::let_go_of_program();
+        }
         if self.upgrade.as_ref().is_some_and(|it| now >= it.until) {
             self.upgrade_late();
         }
@@ -234,7 +247,9 @@ impl Init {
         self.settle_upgrade();
     }
 
-    fn take_signals(&mut self) {
+    /// Whether a child has ended.
+    fn take_signals(&mut self) -> bool {
+        let mut someone_ended = false;
         while let Some(signal) = self.signals.next() {
             if signal == Signal::TERM || signal == Signal::INT || signal == Signal::QUIT {
                 self.end();
@@ -243,7 +258,9 @@ impl Init {
             {
                 guard.signal(&self.roots, Signal::HUP);
             }
+            someone_ended |= signal == Signal::CHILD;
         }
+        someone_ended
     }
 
     /// Told to end, by signal or by the guard: what is left is stopped, by the guard if there is one.
@@ -491,6 +508,7 @@ impl Init {
 
     fn spawn(&mut self, request: Spawn, files: impl Iterator<Item = OwnedFd>) {
         let full = SpawnError { step: Step::Fork, errno: Errno::AGAIN, object: PathBuf::from(&request.name) };
+        self.trim_at = Some(Instant::now() + LOOK_EVERY);
         let begun = if self.children.is_full() { Err(full) } else { command::begin(&request, files) };
         let Spawn { token, kind, name, note, .. } = request;
         match begun {
@@ -547,9 +565,6 @@ impl Init {
         if orphans {
             self.tell(true, ToGuard::Orphan, None);
         }
-        if self.stopping_since.is_some() && self.children.are_over() {
-            self.code = Some(0);
-        }
     }
 
     /// What it still said before it ended counts.
@@ -567,19 +582,6 @@ impl Init {
             None => {}
         }
     }
-}
-
-/// Signals, orphans, and a place at the end of the kernel's list when memory is short.
-fn prepare_process() -> Result<Signals, String> {
-    let wanted = [Signal::CHILD, Signal::TERM, Signal::INT, Signal::QUIT, Signal::HUP];
-    let signals = Signals::take(&wanted).map_err(|error| error.to_string())?;
-    kernel::become_subreaper().map_err(|error| error.to_string())?;
-    // A descriptor for each instance: what the operator allows is used.
-    let _ = kernel::limits::raise_own_descriptors();
-    let _ = rustix::thread::set_name(c"plimsoll-init");
-    // Only root may, and it is a help and not a need.
-    let _ = std::fs::write("/proc/self/oom_score_adj", "-900");
-    Ok(signals)
 }
 
 fn copy(fd: &OwnedFd) -> Option<OwnedFd> {
