@@ -53,8 +53,8 @@ pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
 
 /// The static binary, optimised as a whole.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    if !shell::has("musl-gcc") {
-        return Err(Error::Lacks("musl-gcc; `cargo xtask test` installs it".into()));
+    if let Some(missing) = ["musl-gcc", "make"].into_iter().find(|program| !shell::has(program)) {
+        return Err(Error::Lacks(format!("{missing}; `cargo xtask test` installs it")));
     }
     let mut command =
         workspace.cargo(&["build", "--profile", "dist", "--target", MUSL, "--package", PACKAGE]);

@@ -11,6 +11,11 @@ use plimsoll::verbs::order::Order;
 use plimsoll::verbs::{self, reach::ReachError};
 use plimsoll_init::init;
 
+/// musl's own takes a lock for each call, and maps and unmaps the buffers of every few requests (ADR 17).
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let mut words = std::env::args_os().skip(1);
     // Before anything else is touched: init is to stay small.

@@ -28,7 +28,7 @@ enum Source {
     Pip(&'static str),
 }
 
-const NEEDS: [Need; 14] = [
+const NEEDS: [Need; 15] = [
     Need {
         program: "rustfmt",
         is_there: || cargo_knows("fmt"),
@@ -41,6 +41,7 @@ const NEEDS: [Need; 14] = [
     },
     Need { program: MUSL, is_there: has_musl_target, from: Source::Rustup(&["target", "add", MUSL]) },
     Need { program: "musl-gcc", is_there: || shell::has("musl-gcc"), from: Source::Apt("musl-tools") },
+    Need { program: "make", is_there: || shell::has("make"), from: Source::Apt("make") },
     Need { program: "cpio", is_there: || shell::has("cpio"), from: Source::Apt("cpio") },
     Need {
         program: "qemu-system-x86_64",

@@ -22,8 +22,8 @@ const SEEDS: &str = "10000";
 const SEEDS_VARIABLE: &str = "PLIMSOLL_SEEDS";
 
 /// What the VM and the static binary cannot do without.
-const STATIC: &[&str] = &[MUSL, "musl-gcc"];
-const MACHINE: &[&str] = &[MUSL, "musl-gcc", "cpio", "qemu-system-x86_64", "systemd-analyze"];
+const STATIC: &[&str] = &[MUSL, "musl-gcc", "make"];
+const MACHINE: &[&str] = &[MUSL, "musl-gcc", "make", "cpio", "qemu-system-x86_64", "systemd-analyze"];
 
 pub(super) const STEPS: [Step; 11] = [
     Step { quick: true, needs: &["rustfmt"], ..Step::new("format", format) },

@@ -31,7 +31,7 @@ pub(crate) struct Args {
 }
 
 /// Programs that must be there, with the packages that bring them.
-pub(crate) const NEEDS: [&str; 3] = ["qemu-system-x86_64", "cpio", "musl-gcc"];
+pub(crate) const NEEDS: [&str; 4] = ["qemu-system-x86_64", "cpio", "musl-gcc", "make"];
 
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Tally> {
     if let Some(missing) = NEEDS.iter().find(|program| !crate::shell::has(program)) {
