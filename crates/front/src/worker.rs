@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use rustix::net::sockopt;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, LocalSet};
+use tokio::task::JoinHandle;
 
 use crate::config::ListenerConfig;
 use crate::connection;
@@ -42,8 +43,8 @@ pub(crate) fn run(
     first: bool,
     chores: Option<Chores>,
 ) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, async move {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async move {
         let local = Rc::new(local);
         if first {
             tokio::task::spawn_local(keep_deadlines(Rc::clone(&local)));
@@ -121,15 +122,13 @@ async fn accept(local: Rc<Local>, listener: Arc<StdListener>, config: ListenerCo
             return;
         }
     };
+    prepare(&listener);
     let mut short = false;
     loop {
         room(&local).await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 short = false;
-                let _ = stream.set_nodelay(true);
-                // A client that vanished without a word is found in the end.
-                let _ = sockopt::set_socket_keepalive(&stream, true);
                 local.shared.connections.fetch_add(1, Ordering::Relaxed);
                 connection::start(&local, stream, peer, config.tls);
             }
@@ -144,6 +143,12 @@ async fn accept(local: Rc<Local>, listener: Arc<StdListener>, config: ListenerCo
             Err(_) => tokio::task::yield_now().await,
         }
     }
+}
+
+/// What it accepts inherits these. With the second, a client that vanished without a word is found in the end.
+fn prepare(listener: &TcpListener) {
+    let _ = sockopt::set_tcp_nodelay(listener, true);
+    let _ = sockopt::set_socket_keepalive(listener, true);
 }
 
 /// Waits while as many connections are open as may be.
@@ -193,5 +198,20 @@ async fn drop_withdrawn(local: Rc<Local>) {
     while withdrawals.changed().await.is_ok() {
         let wanted = local.shared.wanted();
         local.pool.drop_others(|id| wanted.contains(&id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_accepted_connection_does_not_wait_for_more_to_send_and_is_found_when_it_is_dead() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        prepare(&listener);
+        let _client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        assert!(sockopt::tcp_nodelay(&stream).unwrap());
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
     }
 }
