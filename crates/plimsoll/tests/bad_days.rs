@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::config::{sample, worker};
@@ -373,6 +374,61 @@ fn a_stopped_service_is_a_hang_and_is_replaced() {
     guard.next("incident_closed");
     let evidence = guard.incident(1).evidence.unwrap();
     assert!(evidence.threads.iter().any(|it| it.state == "T"), "{:?}", evidence.threads);
+}
+
+/// A process in the freezer of cgroup v1 waits without hearing any signal, as one does that waits for a disk that hangs.
+struct Frozen {
+    group: PathBuf,
+    thawed: bool,
+}
+
+impl Frozen {
+    fn freeze(pid: i32) -> Option<Self> {
+        let group = Path::new("/sys/fs/cgroup/freezer").join(format!("plimsoll-test-{pid}"));
+        fs::create_dir(&group).ok()?;
+        fs::write(group.join("cgroup.procs"), pid.to_string()).unwrap();
+        fs::write(group.join("freezer.state"), "FROZEN").unwrap();
+        until("it is frozen", || leftovers::state(pid) == Some('D'));
+        Some(Self { group, thawed: false })
+    }
+
+    fn thaw(&mut self) {
+        self.thawed = true;
+        fs::write(self.group.join("freezer.state"), "THAWED").unwrap();
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        if !self.thawed {
+            self.thaw();
+        }
+        let _ = fs::remove_dir(&self.group);
+    }
+}
+
+#[test]
+fn one_that_cannot_be_killed_is_paged_and_never_doubled_and_replaced_once_it_has_gone() {
+    let recovery = "[service.reports.recovery]\ndrain = \"0s\"\nstop_grace = \"500ms\"\n";
+    let mut guard = Folder::new().start(&sample("", recovery));
+    guard.next("ready");
+    let pid = guard.lead("reports").pid.unwrap();
+    let Some(mut frozen) = Frozen::freeze(pid) else {
+        return common::not_run("an uninterruptible wait needs root and the freezer of cgroup v1");
+    };
+    let opened = guard.next("incident_opened");
+    assert_eq!(opened.layer.as_deref(), Some("health"));
+    guard.next("killing");
+    let late = guard.next("kill_late");
+    assert_eq!(late.detail["severity"], "page");
+    assert_eq!(late.instance.as_deref(), Some("reports.1"));
+    assert_eq!(guard.told_of("starting").len(), 1, "no second one while the first is there");
+    assert_eq!(leftovers::state(pid), Some('D'));
+    frozen.thaw();
+    assert_eq!(guard.next("exited").detail["signal"], 9);
+    guard.next("ready");
+    assert_eq!(guard.lead("reports").id, "reports.2");
+    guard.next("incident_closed");
 }
 
 #[test]
