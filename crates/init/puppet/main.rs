@@ -2,15 +2,18 @@
 //! them. What a guard finds out is init's exit code.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "this is a test's other half")]
 
+mod upgrades;
+
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use plimsoll_init::protocol::{ChildKind, ToInit};
-use plimsoll_init::{Link, Told, init};
-use plimsoll_kernel::{inherited, receive_packet, send_packet, spawn};
+use plimsoll_init::protocol::{ChildKind, ToInit, Welcome};
+use plimsoll_init::{Held, Link, Told, init};
+use plimsoll_kernel::process::{Signal, signal};
+use plimsoll_kernel::{Exit, Roots, inherited, receive_packet, send_packet, spawn};
 
 const FINE: u8 = 42;
 const NOT_FINE: u8 = 43;
@@ -41,21 +44,37 @@ fn as_guard(kind: &str) -> ExitCode {
         "foreign" => return if foreign_guard() { ExitCode::from(FINE) } else { ExitCode::from(NOT_FINE) },
         "nonsense" => nonsense_guard(),
         "deserter" => deserting_guard(),
-        _ => false,
+        "mute" => mute_guard(),
+        "reuse" => reuse_guard(),
+        "hopeless" => hopeless_guard(),
+        other => upgrades::as_guard(other),
     };
     ExitCode::from(u8::from(!fine))
 }
 
 /// Greets, and gives the number of this life and the children that were handed over.
-fn greet(link: &Link) -> (u64, Vec<plimsoll_init::Held>) {
+fn greet(link: &Link) -> (u64, Vec<Held>) {
+    let welcome = welcomed(link);
+    (welcome.life, begin(link))
+}
+
+/// Greets, up to the end of what is kept.
+fn welcomed(link: &Link) -> Welcome {
     link.hello("test").unwrap();
-    let (mut life, mut held) = (0, Vec::new());
+    let Told::Welcome(welcome) = link.receive(true).unwrap().unwrap() else { panic!("no welcome") };
+    while !matches!(link.receive(true).unwrap().unwrap(), Told::KeptAll) {}
+    welcome
+}
+
+/// Waits for the children and the word to begin.
+fn begin(link: &Link) -> Vec<Held> {
+    let mut held = Vec::new();
     loop {
         match link.receive(true).unwrap().unwrap() {
-            Told::Welcome(welcome) => life = welcome.life,
             Told::Child(child) => held.push(child),
-            Told::Begin => return (life, held),
-            Told::Kept { .. }
+            Told::Begin => return held,
+            Told::Welcome(_)
+            | Told::Kept { .. }
             | Told::KeptAll
             | Told::Exited { .. }
             | Told::Orphan
@@ -64,6 +83,19 @@ fn greet(link: &Link) -> (u64, Vec<plimsoll_init::Held>) {
             | Told::NotUpgraded { .. } => {}
         }
     }
+}
+
+/// A child that runs until it is killed.
+fn start_child(link: &Link) {
+    link.spawn(ChildKind::Instance, "reports.1", "", &command(&["/bin/sleep", "1000"]), None).unwrap();
+}
+
+/// It is among those handed over, and lives. It is ended, so that nothing is left of the test.
+fn found_and_ended(held: &[Held]) -> bool {
+    for child in held {
+        let _ = signal(&Roots::default(), child.identity, Signal::KILL);
+    }
+    held.iter().any(|child| child.name == "reports.1" && child.end.is_none())
 }
 
 fn say_bye(link: &Link, fine: bool) -> bool {
@@ -90,12 +122,15 @@ fn ear(link: &Link) -> std::sync::mpsc::Receiver<Told> {
     heard
 }
 
-/// Of init: what it holds of memory that is not a file.
-fn init_kib() -> u64 {
+/// What init holds of memory: of its own, and with the pages of its program.
+fn init_kib() -> (u64, u64) {
     let parent = std::os::unix::process::parent_id();
     let status = fs::read_to_string(format!("/proc/{parent}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    let of = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    };
+    (of("RssAnon:"), of("VmRSS:"))
 }
 
 /// So many at a time, each by a thread of its own.
@@ -115,7 +150,7 @@ fn soak_guard() -> bool {
             }
         });
     }
-    let (mut before, mut ended) = (0, 0);
+    let (mut before, mut ended) = ((0, 0), 0);
     while ended < all / AT_ONCE * AT_ONCE {
         let Told::Exited { child, .. } = heard.recv_timeout(PATIENCE).unwrap() else { continue };
         link.say(&ToInit::Forget { child }).unwrap();
@@ -126,8 +161,11 @@ fn soak_guard() -> bool {
         }
     }
     let after = init_kib();
-    println!("{ended} starts: init holds {before} KiB after {WARM_UP}, {after} KiB at the end");
-    say_bye(&link, after <= before + GROWTH_KIB_MAX)
+    println!(
+        "{ended} starts: init holds {} KiB of its own ({} resident) after {WARM_UP}, {} KiB ({}) at the end",
+        before.0, before.1, after.0, after.1
+    );
+    say_bye(&link, after.0 <= before.0 + GROWTH_KIB_MAX)
 }
 
 /// Speaks versions that nobody else does.
@@ -148,20 +186,79 @@ fn nonsense_guard() -> bool {
     link.say(&ToInit::Ready).unwrap();
     if life == 1 {
         let heard = ear(&link);
-        link.spawn(ChildKind::Instance, "reports.1", "", &command(&["/bin/sleep", "1000"]), None).unwrap();
+        start_child(&link);
         send_packet(&link, &[250, 1, 2, 3], &[], true).unwrap();
         // It is killed for that.
         drop(heard.recv_timeout(PATIENCE));
         std::thread::park_timeout(PATIENCE);
         return false;
     }
-    let found = held.iter().any(|child| child.name == "reports.1" && child.end.is_none());
-    for child in &held {
-        let roots = plimsoll_kernel::Roots::default();
-        let _ =
-            plimsoll_kernel::process::signal(&roots, child.identity, plimsoll_kernel::process::Signal::KILL);
+    say_bye(&link, found_and_ended(&held) && life == 2)
+}
+
+/// The first one answers whoever asks, and never says that it completed a cycle; the next one is told why.
+fn mute_guard() -> bool {
+    let link = Link::inherited().unwrap();
+    let welcome = welcomed(&link);
+    let held = begin(&link);
+    link.say(&ToInit::Ready).unwrap();
+    if welcome.life == 1 {
+        let heard = ear(&link);
+        start_child(&link);
+        drop(heard.recv_timeout(PATIENCE));
+        return false;
     }
-    say_bye(&link, found && life == 2)
+    let told = welcome.died.contains("decided nothing") && welcome.unguarded_ms < 5000;
+    say_bye(&link, found_and_ended(&held) && told)
+}
+
+/// While the first one is at its end, its child ends and somebody else gets the child's pid; the next one must not take
+/// that process for the child.
+fn reuse_guard() -> bool {
+    let link = Link::inherited().unwrap();
+    let (life, held) = greet(&link);
+    link.say(&ToInit::Ready).unwrap();
+    if life == 1 {
+        let heard = ear(&link);
+        let argv = ["/bin/sh", "-c", "exit 3"];
+        let child = link.spawn(ChildKind::Instance, "reports.1", "", &command(&argv), None).unwrap();
+        while !matches!(heard.recv_timeout(PATIENCE).unwrap(), Told::Exited { .. }) {}
+        let pid = child.identity.pid;
+        fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let stranger = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
+        assert_eq!(stranger.id(), pid.cast_unsigned(), "it was to have the pid");
+        std::process::abort();
+    }
+    let [child] = held.as_slice() else { return say_bye(&link, false) };
+    let roots = Roots::default();
+    let stranger = plimsoll_kernel::process::Identity::of(&roots, child.identity.pid).unwrap();
+    let refused = signal(&roots, child.identity, Signal::KILL).is_err_and(|error| error.is_gone());
+    let untouched = stranger != child.identity && stranger.is_alive(&roots);
+    signal(&roots, stranger, Signal::KILL).unwrap();
+    say_bye(&link, child.end == Some(Exit::Code(3)) && refused && untouched)
+}
+
+/// Once everything is to be stopped, no guard gets anywhere.
+fn hopeless_guard() -> bool {
+    let link = Link::inherited().unwrap();
+    let welcome = welcomed(&link);
+    begin(&link);
+    if welcome.ending {
+        std::process::abort();
+    }
+    link.say(&ToInit::Ready).unwrap();
+    let heard = ear(&link);
+    start_child(&link);
+    end_init();
+    drop(heard.recv_timeout(PATIENCE));
+    std::process::abort();
+}
+
+/// As a service manager asks for the end.
+fn end_init() {
+    let init = i32::try_from(std::os::unix::process::parent_id()).unwrap();
+    let roots = Roots::default();
+    signal(&roots, plimsoll_kernel::process::Identity::of(&roots, init).unwrap(), Signal::TERM).unwrap();
 }
 
 /// The first one leaves right after it has started a child that ends by itself.
@@ -178,5 +275,5 @@ fn deserting_guard() -> bool {
         std::process::abort();
     }
     let end = held.iter().find(|child| child.name == "reports.1" && child.note == "where").map(|it| it.end);
-    say_bye(&link, end == Some(Some(plimsoll_kernel::Exit::Code(7))))
+    say_bye(&link, end == Some(Some(Exit::Code(7))))
 }

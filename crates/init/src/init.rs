@@ -5,6 +5,7 @@
 //! service is, choose between two instances, write a file.
 
 mod guard;
+mod last_resort;
 mod upgrade;
 
 use std::ffi::OsString;
@@ -13,7 +14,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use plimsoll_kernel::process::{self, Signal};
+use plimsoll_kernel::process::Signal;
 use plimsoll_kernel::spawn::{self, Command, SpawnError, Step};
 use plimsoll_kernel::{self as kernel, Exit, Roots, Signals, reap_next, receive_packet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -45,8 +46,6 @@ const BINARY_FD_MIN: i32 = 8;
 const PACKETS_AT_ONCE: usize = 256;
 /// While everything is being stopped, so many guards may fail at it before we do it ourselves.
 const ENDING_TRIES: u32 = 3;
-const STOP_GRACE: Duration = Duration::from_secs(10);
-const STOP_AT_LAST: Duration = Duration::from_secs(20);
 /// Exit codes of a guard that says why it cannot begin; others are accidents.
 const SAID_CODES: std::ops::RangeInclusive<i32> = 0..=70;
 const INTERNAL: u8 = 70;
@@ -72,6 +71,8 @@ struct Init {
     has_guarded: bool,
     streak: Streak,
     died: String,
+    /// When nobody guarded any more, until somebody does.
+    unguarded_since: Option<Instant>,
     start_at: Option<Instant>,
     ending: bool,
     ending_failures: u32,
@@ -107,7 +108,9 @@ impl Init {
     fn begin(args: Vec<OsString>) -> Result<Self, String> {
         let mut init = Self::new(args)?;
         for notify::Listening { socket, name } in notify::sockets() {
-            init.kept.keep(format!("activated {name} {}", socket.as_raw_fd()), socket);
+            let ours = name.starts_with(protocol::LISTENER);
+            let key = if ours { name } else { format!("activated {name} {}", socket.as_raw_fd()) };
+            init.kept.keep(key, socket);
         }
         Ok(init)
     }
@@ -135,6 +138,7 @@ impl Init {
             has_guarded: false,
             streak: Streak::default(),
             died: String::new(),
+            unguarded_since: None,
             start_at: Some(Instant::now()),
             ending: false,
             ending_failures: 0,
@@ -227,9 +231,7 @@ impl Init {
         if self.stopping_since.is_some() {
             self.stop_by_ourselves();
         }
-        if self.follow_due {
-            self.follow();
-        }
+        self.settle_upgrade();
     }
 
     fn take_signals(&mut self) {
@@ -246,17 +248,20 @@ impl Init {
 
     /// Told to end, by signal or by the guard: what is left is stopped, by the guard if there is one.
     fn end(&mut self) {
-        if !std::mem::replace(&mut self.ending, true) {
-            self.notifier.stopping();
-        }
+        self.ends();
         if self.upgrade.as_ref().is_some_and(|it| it.stage == Stage::Trying) {
-            self.upgrade = None;
-            self.other.iter().for_each(|it| it.kill(&self.roots));
+            self.give_up_upgrade();
         }
-        match &self.guard {
-            Some(guard) => guard.signal(&self.roots, Signal::TERM),
+        match &mut self.guard {
+            Some(guard) => guard.end(&self.roots),
             None if self.children.are_over() => self.code = Some(0),
             None => self.start_at = Some(Instant::now()),
+        }
+    }
+
+    fn ends(&mut self) {
+        if !std::mem::replace(&mut self.ending, true) {
+            self.notifier.stopping();
         }
     }
 
@@ -266,7 +271,7 @@ impl Init {
         if self.guard.is_some() || self.code.is_some() || self.stopping_since.is_some() {
             return;
         }
-        match self.start(&self.binary, Role::Sole) {
+        match self.start(&self.binary, "plimsoll", Role::Sole) {
             Ok(guard) => self.guard = Some(guard),
             Err(why) => {
                 say(&format!("the guard cannot be started: {why}"));
@@ -275,7 +280,7 @@ impl Init {
         }
     }
 
-    fn start(&self, binary: &OwnedFd, role: Role) -> Result<Guard, String> {
+    fn start(&self, binary: &OwnedFd, named: &str, role: Role) -> Result<Guard, String> {
         let words = |error: io::Error| error.to_string();
         let (ours, theirs) = kernel::packet_pair().map_err(|error| error.to_string())?;
         let mut argv: Vec<OsString> = vec!["plimsoll".into(), GUARD_WORD.into()];
@@ -288,7 +293,8 @@ impl Init {
         command.inherit = vec![theirs];
         command.dies_with_us = true;
         command.no_new_privs = false;
-        let child = spawn::spawn(&command).map_err(|error| error.to_string())?;
+        let child = spawn::spawn(&command)
+            .map_err(|error| SpawnError { object: named.into(), ..error }.to_string())?;
         Ok(Guard::new(child.identity, ours, role))
     }
 
@@ -336,9 +342,9 @@ impl Init {
             ToInit::Spawn(request) => self.spawn(request, files),
             ToInit::Forget { child } => self.children.forget(child),
             ToInit::Keep { key } => files.next().map_or((), |file| self.keep(key, file)),
-            ToInit::Drop { key } => self.kept.drop_key(&key),
+            ToInit::Drop { key } => self.drop_key(&key),
             ToInit::Ready => self.guard_ready(),
-            ToInit::Stopping => self.ending = true,
+            ToInit::Stopping => self.ends(),
             ToInit::Upgrade { path } => files.next().map_or((), |file| self.begin_upgrade(&path, &file)),
             ToInit::Yielded => self.yielded(),
             ToInit::Reloading => self.notifier.reloading(),
@@ -349,9 +355,16 @@ impl Init {
 
     fn keep(&mut self, key: String, file: OwnedFd) {
         if key.starts_with(protocol::LISTENER) && !self.kept.has(&key) {
-            self.notifier.store(&file);
+            self.notifier.store(&key, &file);
         }
         self.kept.keep(key, file);
+    }
+
+    fn drop_key(&mut self, key: &str) {
+        if key.starts_with(protocol::LISTENER) {
+            self.notifier.unstore(key);
+        }
+        self.kept.drop_key(key);
     }
 
     fn greet(&mut self, first: bool, oldest: u16, newest: u16, version: &str) {
@@ -361,17 +374,21 @@ impl Init {
             return self.tell(first, refused, None);
         };
         self.life += 1;
+        let ending = self.ending;
         let Some(guard) = self.seat(first) else { return };
-        guard.greeted = true;
+        (guard.greeted, guard.told_to_end) = (true, ending);
         let role = guard.role;
+        let unguarded = self.unguarded_since.map_or(Duration::ZERO, |since| since.elapsed());
         let welcome = Welcome {
             version: spoken,
             init_pid: std::process::id().cast_signed(),
             life: self.life,
             died: protocol::cut(&self.died),
-            reduced: self.streak.wants_reduced(),
-            ending: self.ending,
+            // What is to replace one that ends again and again may be the cure.
+            reduced: role == Role::Sole && self.streak.wants_reduced(),
+            ending,
             role,
+            unguarded_ms: u64::try_from(unguarded.as_millis()).unwrap_or(u64::MAX),
         };
         self.tell(first, ToGuard::Welcome(welcome), None);
         let kept: Vec<(String, OwnedFd)> =
@@ -416,19 +433,24 @@ impl Init {
         guard.watchdog.fed();
         self.has_guarded = true;
         self.notifier.ready(guard.identity.pid);
+        if self.ending && !guard.told_to_end {
+            // It was greeted before.
+            guard.end(&self.roots);
+        }
         self.died.clear();
+        self.unguarded_since = None;
         self.has_taken_over();
     }
 
     fn guard_ended(&mut self, guard: &Guard, exit: Exit) {
+        let lived = guard.ready_since.map_or(Duration::ZERO, |since| since.elapsed());
         if let Some(code) = guard.bye {
+            self.give_up_upgrade();
             self.code = Some(code);
             return;
         }
-        if self.upgrade.as_ref().is_some_and(|it| it.stage == Stage::Taking) {
-            self.upgrade = None;
-            self.tell(false, ToGuard::Leave, None);
-            say("the new version did not get to guarding; the old one is started again");
+        if self.is_taken_over_at_once(lived) {
+            return;
         }
         let began = self.has_guarded || !self.children.are_over();
         match exit {
@@ -440,8 +462,8 @@ impl Init {
                 self.code = Some(0);
             }
             Exit::Code(_) | Exit::Signal { .. } => {
-                let how = if self.died.is_empty() { words(exit) } else { std::mem::take(&mut self.died) };
-                let lived = guard.ready_since.map_or(Duration::ZERO, |since| since.elapsed());
+                let how =
+                    if self.died.is_empty() { exit.to_string() } else { std::mem::take(&mut self.died) };
                 self.plan_start(lived, &how);
             }
         }
@@ -456,11 +478,12 @@ impl Init {
                 return self.stop_by_ourselves();
             }
         }
-        let delay = self.streak.ended(lived);
+        let (delay, now) = (self.streak.ended(lived), Instant::now());
         how.clone_into(&mut self.died);
-        self.start_at = Some(Instant::now() + delay);
+        self.unguarded_since.get_or_insert(now);
+        self.start_at = Some(now + delay);
         let count = self.streak.count();
-        let status = format!("the guard ended ({how}) and is started again; the services run on");
+        let status = format!("the guard ended: {how}; it is started again, and the services run on");
         say(&if count > 1 { format!("{status} ({count} quick ends in a row)") } else { status.clone() });
         self.notifier.status(&status);
     }
@@ -545,24 +568,6 @@ impl Init {
             None => {}
         }
     }
-
-    /// The last resort: no guard lives long enough to stop the services in their own way.
-    fn stop_by_ourselves(&mut self) {
-        let Some(since) = self.stopping_since else { return };
-        if self.children.are_over() || since.elapsed() > STOP_AT_LAST {
-            self.code = Some(INTERNAL);
-        } else if since.elapsed() < STOP_GRACE {
-            for it in self.children.iter().filter(|it| it.end().is_none()) {
-                let _ = process::signal(&self.roots, it.identity, Signal::TERM);
-            }
-        } else {
-            let ours = std::process::id().cast_signed();
-            let below = process::descendants(&self.roots, ours).unwrap_or_default();
-            for it in below {
-                let _ = process::signal(&self.roots, it.identity(), Signal::KILL);
-            }
-        }
-    }
 }
 
 /// Signals, orphans, and a place at the end of the kernel's list when memory is short.
@@ -585,13 +590,6 @@ fn copy(fd: &OwnedFd) -> Option<OwnedFd> {
 fn high(fd: &OwnedFd) -> Result<OwnedFd, String> {
     rustix::io::fcntl_dupfd_cloexec(fd, BINARY_FD_MIN)
         .map_err(|error| format!("keep the program open: {error}"))
-}
-
-fn words(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("exit code {code}"),
-        Exit::Signal { number, .. } => format!("killed by signal {number}"),
-    }
 }
 
 fn say(what: &str) {

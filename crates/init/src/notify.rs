@@ -72,13 +72,19 @@ impl Notifier {
         self.say("WATCHDOG=1");
     }
 
-    /// Has the manager hold a listening socket, and hand it to the next init should this one be killed. It knows one that
-    /// it holds already.
-    pub(crate) fn store(&self, listener: &OwnedFd) {
+    /// Has the manager hold a listening socket under this name, and hand it to the next init should this one be killed.
+    /// It knows one that it holds already.
+    pub(crate) fn store(&self, name: &str, listener: &OwnedFd) {
         if let Some(socket) = &self.socket {
+            let what = format!("FDSTORE=1\nFDNAME={name}");
             // Without room in its store (`FileDescriptorStoreMax=`) it is bound anew.
-            let _ = send_packet(socket, b"FDSTORE=1\nFDNAME=listener", &[listener.as_fd()], false);
+            let _ = send_packet(socket, what.as_bytes(), &[listener.as_fd()], false);
         }
+    }
+
+    /// Or its port would go on taking connections that nobody accepts.
+    pub(crate) fn unstore(&self, name: &str) {
+        self.say(&format!("FDSTOREREMOVE=1\nFDNAME={name}"));
     }
 
     fn say(&self, what: &str) {

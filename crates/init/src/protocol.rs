@@ -17,7 +17,7 @@ pub const PACKET_BYTES_MAX: usize = 4096;
 pub const TEXT_BYTES_MAX: usize = 1024;
 
 /// What the key of a listening socket begins with: the service manager is asked to hold those, too, so that they outlive
-/// init itself.
+/// init itself. It knows them by the same names, so there is no colon in one.
 pub const LISTENER: &str = "listener ";
 
 /// Why a process is wanted.
@@ -110,6 +110,8 @@ pub struct Welcome {
     /// Everything is to be stopped.
     pub ending: bool,
     pub role: Role,
+    /// How long nobody has guarded by now; 0 where somebody does.
+    pub unguarded_ms: u64,
 }
 
 /// From init.
@@ -259,6 +261,7 @@ impl ToGuard {
                 to.flag(welcome.reduced);
                 to.flag(welcome.ending);
                 to.flag(welcome.role == Role::Candidate);
+                to.u64(welcome.unguarded_ms);
             }
             Self::Refused { oldest, newest } => {
                 to.u8(2);
@@ -318,6 +321,7 @@ impl ToGuard {
                 reduced: from.flag()?,
                 ending: from.flag()?,
                 role: if from.flag()? { Role::Candidate } else { Role::Sole },
+                unguarded_ms: from.u64()?,
             }),
             2 => Self::Refused { oldest: from.u16()?, newest: from.u16()? },
             3 => Self::Kept { key: from.text()? },
@@ -445,10 +449,11 @@ mod tests {
             version: 1,
             init_pid: 1,
             life: 3,
-            died: "killed by signal 9".to_owned(),
+            died: "signal 9 (SIGKILL)".to_owned(),
             reduced: true,
             ending: false,
             role: Role::Candidate,
+            unguarded_ms: 250,
         };
         let ends = [None, Some(Exit::Code(3)), Some(Exit::Signal { number: 11, core_dumped: true })];
         let child = |end| ToGuard::Child {

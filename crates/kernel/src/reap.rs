@@ -1,5 +1,7 @@
 //! Adopting and reaping: every process below us ends here, also those that daemonized.
 
+use std::fmt;
+
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, set_child_subreaper, wait, waitpid};
 
@@ -10,6 +12,39 @@ use crate::{Error, Result, process};
 pub enum Exit {
     Code(i32),
     Signal { number: i32, core_dumped: bool },
+}
+
+impl fmt::Display for Exit {
+    /// `exit code 1`, `signal 9 (SIGKILL)`.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(out, "exit code {code}"),
+            Self::Signal { number, .. } => match signal_name(*number) {
+                Some(name) => write!(out, "signal {number} ({name})"),
+                None => write!(out, "signal {number}"),
+            },
+        }
+    }
+}
+
+/// Of those that end processes, with their numbers on the architectures that we build for.
+const fn signal_name(number: i32) -> Option<&'static str> {
+    Some(match number {
+        1 => "SIGHUP",
+        2 => "SIGINT",
+        3 => "SIGQUIT",
+        4 => "SIGILL",
+        5 => "SIGTRAP",
+        6 => "SIGABRT",
+        7 => "SIGBUS",
+        8 => "SIGFPE",
+        9 => "SIGKILL",
+        11 => "SIGSEGV",
+        13 => "SIGPIPE",
+        15 => "SIGTERM",
+        31 => "SIGSYS",
+        _ => return None,
+    })
 }
 
 /// From now on, orphans below us become our children instead of PID 1's.

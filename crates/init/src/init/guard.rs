@@ -12,6 +12,7 @@ use crate::watchdog::Watchdog;
 
 /// A guard and what we have of it.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own, in any combination")]
 pub(super) struct Guard {
     pub(super) identity: Identity,
     pub(super) socket: OwnedFd,
@@ -19,6 +20,8 @@ pub(super) struct Guard {
     pub(super) role: Role,
     pub(super) greeted: bool,
     pub(super) ready_since: Option<Instant>,
+    /// It knows that everything is to be stopped.
+    pub(super) told_to_end: bool,
     /// It has said that it ends on purpose.
     pub(super) bye: Option<u8>,
     /// Its end of the socket is closed, and everything that it has said is heard.
@@ -37,6 +40,7 @@ impl Guard {
             role,
             greeted: false,
             ready_since: None,
+            told_to_end: false,
             bye: None,
             silent: false,
             deaf: false,
@@ -57,6 +61,11 @@ impl Guard {
     pub(super) fn signal(&self, roots: &Roots, signal: Signal) {
         // Gone already: its end is on the way to us.
         let _ = process::signal(roots, self.identity, signal);
+    }
+
+    pub(super) fn end(&mut self, roots: &Roots) {
+        self.told_to_end = true;
+        self.signal(roots, Signal::TERM);
     }
 
     pub(super) fn kill(&self, roots: &Roots) {

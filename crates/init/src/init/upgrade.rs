@@ -12,7 +12,7 @@ use plimsoll_kernel::{self as kernel, Exit};
 use rustix::event::{Timespec, poll};
 
 use super::guard::Guard;
-use super::{INIT_WORD, Init, LINK_FD, RESUME_WORD, TRY_WORD, copy, high, say, words};
+use super::{INIT_WORD, Init, LINK_FD, RESUME_WORD, TRY_WORD, copy, high, say};
 use crate::children::{Child, State};
 use crate::notify;
 use crate::protocol::{self, Role, ToGuard};
@@ -23,12 +23,15 @@ use crate::streak::Streak;
 const UPGRADE_STEP: Duration = Duration::from_secs(30);
 /// Whoever was replaced has this long to finish what is in flight.
 const LEAVE_WITHIN: Duration = Duration::from_mins(1);
+/// A new version that ends before it has guarded for this long is given up for the old one.
+const PROBATION: Duration = Duration::from_secs(5);
 /// The new version's own look at what we would leave it.
 const TRY_WITHIN: Duration = Duration::from_secs(5);
 
 /// A new version on its way in.
 #[derive(Debug)]
 pub(super) struct Upgrade {
+    /// The other program: the new one, and from when that guards on the old one.
     pub(super) binary: OwnedFd,
     pub(super) stage: Stage,
     pub(super) until: Instant,
@@ -38,11 +41,12 @@ pub(super) struct Upgrade {
 pub(super) enum Stage {
     /// The candidate looks whether it could. Goes to `Yielding`, or fails and nothing has changed.
     Trying,
-    /// The present guard lets go. Goes to `Taking`; failing, its own version is started again.
+    /// The present guard lets go, or ends. Goes to `Taking`; without a candidate, its own version is started again.
     Yielding,
     /// The new one takes over; failing, the old version is started again.
     Taking,
-    /// The new one guards; the old one finishes what is in flight. Then we follow.
+    /// The new one guards, on probation, and the old one finishes what is in flight. Then we follow; failing, the old
+    /// version is started again.
     Leaving,
 }
 
@@ -84,16 +88,14 @@ impl Init {
         std::mem::swap(&mut self.binary, &mut upgrade.binary);
         say("the new version guards");
         self.tell(false, ToGuard::Leave, None);
-        if self.other.is_none() {
-            self.replaced();
-        }
     }
 
     pub(super) fn begin_upgrade(&mut self, path: &str, file: &OwnedFd) {
-        let begun = if self.upgrade.is_some() || self.ending {
+        let begun = if self.upgrade.is_some() || self.other.is_some() || self.ending {
             Err("another change is under way".to_owned())
         } else {
-            high(file).and_then(|binary| Ok((self.start(&binary, Role::Candidate)?, binary)))
+            let started = |binary| Ok((self.start(&binary, path, Role::Candidate)?, binary));
+            high(file).and_then(started)
         };
         match begun {
             Ok((candidate, binary)) => {
@@ -141,11 +143,50 @@ impl Init {
         match self.upgrade.as_ref().map(|it| it.stage) {
             Some(Stage::Trying) => {
                 self.upgrade = None;
-                let why = format!("the new version ended before it could guard: {}", words(exit));
+                let why = format!(
+                    "the new version ended before it could guard ({exit}); what it said is where init prints"
+                );
                 self.tell(true, ToGuard::NotUpgraded { why }, None);
             }
-            Some(Stage::Leaving) => self.replaced(),
-            Some(Stage::Yielding | Stage::Taking) | None => {}
+            // While the present one lets go: then its own version goes on. Later it is that one, as it should be.
+            Some(Stage::Yielding | Stage::Taking | Stage::Leaving) | None => {}
+        }
+    }
+
+    /// The present guard has ended: what that is to a new version on its way in. True where that one is at work now.
+    pub(super) fn is_taken_over_at_once(&mut self, lived: Duration) -> bool {
+        match self.upgrade.as_ref().map(|it| it.stage) {
+            Some(Stage::Trying) => {
+                say("the guard ended before the new version was ready, which is given up");
+                self.give_up_upgrade();
+            }
+            Some(Stage::Yielding) if self.other.is_some() => {
+                say("the guard ended while it let go; the new version takes over at once");
+                self.yielded();
+                return true;
+            }
+            Some(Stage::Taking) => {
+                self.upgrade = None;
+                self.tell(false, ToGuard::Leave, None);
+                say("the new version did not get to guarding; the old one is started again");
+            }
+            Some(Stage::Leaving) if lived < PROBATION => {
+                if let Some(upgrade) = self.upgrade.take() {
+                    self.binary = upgrade.binary;
+                }
+                say("the new version ended soon after it had begun; the old one is started again");
+            }
+            Some(Stage::Yielding) => self.upgrade = None,
+            Some(Stage::Leaving) | None => {}
+        }
+        false
+    }
+
+    /// No new version any more; a candidate ends.
+    pub(super) fn give_up_upgrade(&mut self) {
+        let early = |it: &mut Upgrade| matches!(it.stage, Stage::Trying | Stage::Yielding);
+        if self.upgrade.take_if(early).is_some() {
+            self.other.iter().for_each(|it| it.kill(&self.roots));
         }
     }
 
@@ -166,15 +207,20 @@ impl Init {
         }
     }
 
-    /// The former guard has finished what was in flight.
-    pub(super) fn replaced(&mut self) {
-        self.upgrade = None;
-        self.follow_due = true;
-        self.follow();
+    /// With each look: once the former guard is gone and the new one has passed its probation, we become its version, too.
+    pub(super) fn settle_upgrade(&mut self) {
+        let since = self.guard.as_ref().and_then(|it| it.ready_since);
+        let passed = self.other.is_none() && since.is_some_and(|since| since.elapsed() >= PROBATION);
+        if passed && self.upgrade.take_if(|it| it.stage == Stage::Leaving).is_some() {
+            self.follow_due = true;
+        }
+        if self.follow_due {
+            self.follow();
+        }
     }
 
-    /// The guard is of the new version; now we become it too, in place. Where that fails, we go on as we are.
-    pub(super) fn follow(&mut self) {
+    /// We become what the guard is, in place. Where that fails, we go on as we are.
+    fn follow(&mut self) {
         // While something is on its way it is tried again with the next look.
         let Some(saved) = self.saved() else { return };
         self.follow_due = false;
