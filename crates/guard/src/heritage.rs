@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
 
+use jiff::{SignedDuration, Timestamp};
 use plimsoll_init::protocol::{ChildKind, Role, ToInit, Welcome};
 use plimsoll_init::{Held, Link, LinkError, Told};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -21,6 +22,7 @@ const TEXT_BYTES_MAX: u64 = 4 << 20;
 pub struct Heritage {
     link: Link,
     welcome: Welcome,
+    greeted: Timestamp,
     kept: BTreeMap<String, OwnedFd>,
     children: Vec<Held>,
 }
@@ -49,7 +51,7 @@ impl Heritage {
             }
         }
         let welcome = welcome.ok_or(LinkError::Garbled)?;
-        Ok(Self { link, welcome, kept, children: Vec::new() })
+        Ok(Self { link, welcome, greeted: Timestamp::now(), kept, children: Vec::new() })
     }
 
     /// Takes the children over. One that is to replace another guard waits here until that one has let go.
@@ -88,6 +90,12 @@ impl Heritage {
 
     pub const fn welcome(&self) -> &Welcome {
         &self.welcome
+    }
+
+    /// When the last guard ended, where it was not replaced as planned.
+    pub(crate) fn ended(&self) -> Timestamp {
+        let before = i64::try_from(self.welcome.unguarded_ms).unwrap_or(i64::MAX);
+        self.greeted.checked_sub(SignedDuration::from_millis(before)).unwrap_or(self.greeted)
     }
 
     pub fn take(&mut self, key: &str) -> Option<OwnedFd> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use plimsoll_core::{Axis, Cause, Exit, Kind, Order, Record, Severity, SpawnFailure};
+use plimsoll_kernel as kernel;
 use serde_json::{Map, Value, json};
 
 use crate::records::EventRecord;
@@ -59,32 +60,10 @@ pub const fn severity_name(severity: Severity) -> &'static str {
 /// `exit code 1`, `signal 9 (SIGKILL)`.
 pub fn exit_words(exit: Exit) -> String {
     match exit {
-        Exit::Code(code) => format!("exit code {code}"),
-        Exit::Signal(signal) => match signal_name(signal) {
-            Some(name) => format!("signal {signal} ({name})"),
-            None => format!("signal {signal}"),
-        },
+        Exit::Code(code) => kernel::Exit::Code(code).to_string(),
+        Exit::Signal(number) => kernel::Exit::Signal { number, core_dumped: false }.to_string(),
         Exit::Unknown => "an end nobody saw".to_owned(),
     }
-}
-
-const fn signal_name(signal: i32) -> Option<&'static str> {
-    Some(match signal {
-        1 => "SIGHUP",
-        2 => "SIGINT",
-        3 => "SIGQUIT",
-        4 => "SIGILL",
-        5 => "SIGTRAP",
-        6 => "SIGABRT",
-        7 => "SIGBUS",
-        8 => "SIGFPE",
-        9 => "SIGKILL",
-        11 => "SIGSEGV",
-        13 => "SIGPIPE",
-        15 => "SIGTERM",
-        31 => "SIGSYS",
-        _ => return None,
-    })
 }
 
 /// `1.2 s`, `340 ms`, `2 min`.

@@ -78,6 +78,11 @@ impl Tie {
     pub(super) const fn is_yielding(&self) -> bool {
         self.yield_by.is_some()
     }
+
+    /// Does not let go: whoever stops everything sees it through.
+    pub(super) const fn stay(&mut self) {
+        self.yield_by = None;
+    }
 }
 
 impl Driver {
@@ -153,7 +158,7 @@ impl Driver {
     /// Asks init for a new version. The answer comes when it stands ready, or does not.
     pub(super) fn upgrade(&mut self, path: &Path, reply: oneshot::Sender<Result<String, String>>) {
         let Some(tie) = self.tie.as_mut() else {
-            let _ = reply.send(Err("this guard runs without init, which would do it".to_owned()));
+            let _ = reply.send(Err("this guard runs without init (--alone), which would do it".to_owned()));
             return;
         };
         if self.ending.is_some() || tie.asked.is_some() || tie.is_yielding() {

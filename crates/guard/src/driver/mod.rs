@@ -196,6 +196,8 @@ pub struct Driver {
     nursery: Nursery,
     tie: Option<Tie>,
     init_pid: Option<i32>,
+    /// Of the end of the guard before this one.
+    after_incident: Option<u64>,
     /// Services that go on from an earlier guard and are not started anew.
     taken_over: BTreeSet<ServiceId>,
     /// Only what is needed: earlier guards ended too quickly.
@@ -257,6 +259,7 @@ impl Driver {
             nursery: parts.link.clone().map_or(Nursery::Own, Nursery::Init),
             tie: parts.link.map(Tie::new).transpose().map_err(DriverError::Init)?,
             init_pid: None,
+            after_incident: None,
             taken_over: BTreeSet::new(),
             reduced: false,
             settings: parts.settings,
@@ -291,11 +294,12 @@ impl Driver {
                 return Ok((Ended::Replaced, self.traffic));
             }
             let wake = self.wait(&mut children, &mut ends, &mut reload).await;
-            self.step(|driver| driver.wake(wake));
-            self.step(Self::deadlines);
+            let completed = self.step(|driver| driver.wake(wake)) & self.step(Self::deadlines);
             // Before it is acted on: a promise that nobody knows of could not be kept.
             self.save_state();
-            self.feed_init();
+            if completed {
+                self.feed_init();
+            }
         }
     }
 
@@ -363,14 +367,17 @@ impl Driver {
         }
     }
 
-    /// Runs one step so that a bug in it costs that step and not the guard.
-    fn step(&mut self, step: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| step(self))).is_err() {
+    /// Runs one step so that a bug in it costs that step and not the guard. False where it did; a guard that gets through
+    /// no step any more is replaced by init, which hears of completed ones alone.
+    fn step(&mut self, step: impl FnOnce(&mut Self)) -> bool {
+        let completed = catch_unwind(AssertUnwindSafe(|| step(self))).is_ok();
+        if !completed {
             let said = "a step of the guard failed by a bug of its own; it goes on".to_owned();
             if !self.degraded.contains(&said) {
                 self.degraded.push(said);
             }
         }
+        completed
     }
 
     /// Has work done beside the driver, and its report sent. Where the host has no thread to give, it is done right

@@ -54,6 +54,9 @@ impl Driver {
             }
             return;
         }
+        if let Some(tie) = &mut self.tie {
+            tie.stay();
+        }
         let longest = self.seats.iter().map(|seat| {
             let recovery = &seat.workload.head.recovery;
             recovery.drain + recovery.stop_grace

@@ -1,6 +1,7 @@
 //! Taking over from a guard that ended: its instances, its state, and a record of its end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use plimsoll_core::{Found, InstanceId, Remains, Saved, ServiceId};
@@ -15,6 +16,7 @@ use crate::endpoint::Endpoint;
 use crate::heritage::{Heritage, KEY_STATE};
 use crate::records::{CauseRecord, IncidentRecord};
 use crate::state::StateFile;
+use crate::tell::span_words;
 use crate::tree;
 
 /// Started, and where it listens: what the kernel does not know of an instance.
@@ -31,7 +33,8 @@ impl Driver {
     /// Goes on where the last guard stopped; with nothing to go on from, every service is started.
     pub fn take_over(&mut self, mut heritage: Heritage) {
         let saved = self.saved_state(&mut heritage);
-        let (welcome, children) = (heritage.welcome().clone(), heritage.take_children());
+        let (welcome, last_ended) = (heritage.welcome().clone(), heritage.ended());
+        let children = heritage.take_children();
         self.init_pid = Some(welcome.init_pid);
         let mut ended = Vec::new();
         let mut found: BTreeMap<ServiceId, Vec<Found>> = BTreeMap::new();
@@ -70,7 +73,7 @@ impl Driver {
         if welcome.ending {
             self.begin_end();
         }
-        self.tell_taken_over(&welcome, found.values().map(Vec::len).sum());
+        self.tell_taken_over(&welcome, last_ended, still_running(&found, &ended));
         if welcome.reduced {
             self.reduced = true;
             self.sweeper.change(&[]);
@@ -170,42 +173,63 @@ impl Driver {
         }
     }
 
-    fn tell_taken_over(&mut self, welcome: &Welcome, instances: usize) {
+    fn tell_taken_over(&mut self, welcome: &Welcome, last_ended: Timestamp, running: usize) {
         if welcome.life <= 1 {
             return;
         }
+        let running = if running == 1 {
+            "1 instance runs on".to_owned()
+        } else {
+            format!("{running} instances run on")
+        };
         if welcome.died.is_empty() {
-            let message = format!("another guard took over; {instances} instances run on");
-            return self.say("guard", "guard_replaced", "info", &message);
+            return self.say(
+                "guard",
+                "guard_replaced",
+                "info",
+                &format!("another guard took over; {running}"),
+            );
         }
-        let message =
-            format!("the guard ended ({}) and was started again; {instances} instances run on", welcome.died);
-        self.say("guard", "guard_restarted", if welcome.reduced { "page" } else { "warning" }, &message);
         let now = Timestamp::now();
+        let alone = Duration::try_from(now.duration_since(last_ended)).unwrap_or_default();
+        let died = &welcome.died;
+        let mut message =
+            format!("the guard ended: {died}; another one took over after {}, {running}", span_words(alone));
+        if welcome.reduced {
+            message += "; it is reduced to what is needed, since they end too quickly";
+        }
+        self.say("guard", "guard_restarted", if welcome.reduced { "page" } else { "warning" }, &message);
         let cause = CauseRecord {
-            time: now,
+            time: last_ended,
             instance: None,
             layer: None,
             cause: "guard".to_owned(),
-            message: message.clone(),
+            message: format!("it ended: {died}"),
             detail: serde_json::Map::new(),
         };
+        let id = self.head.next_incident().0;
+        self.after_incident = Some(id);
         self.ledger.incident(IncidentRecord {
-            id: self.head.next_incident().0,
+            id,
             service: "guard".to_owned(),
             instance: None,
-            opened: now,
+            opened: last_ended,
             closed: Some(now),
             layer: None,
-            summary: message,
+            summary: format!("the guard ended: {died}"),
             causes: vec![cause],
-            action: Some("another guard took over".to_owned()),
+            action: Some(format!("another guard took over after {}, {running}", span_words(alone))),
             // No service was: the instances ran on.
             dark_ms: Some(0),
             requests: None,
             evidence: None,
         });
     }
+}
+
+/// How many of those that were found still run.
+fn still_running(found: &BTreeMap<ServiceId, Vec<Found>>, ended: &[(InstanceId, Exit)]) -> usize {
+    found.values().map(Vec::len).sum::<usize>().saturating_sub(ended.len())
 }
 
 fn is_empty(driver: &Driver, running: &Running) -> bool {
