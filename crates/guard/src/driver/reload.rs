@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use plimsoll_core::{Event, Order, ServiceConfig, ServiceId};
 use plimsoll_init::protocol::ToInit;
-use plimsoll_kernel::limits;
+use plimsoll_kernel::{self as kernel, limits};
 
+use super::running::Running;
 use super::{Driver, Seat};
+use crate::ground::Ground;
+use crate::tree;
 use crate::workload::{Settings, Workload};
 
 impl Driver {
@@ -76,16 +79,16 @@ impl Driver {
         seat.workload = Arc::new(workload.clone());
         let config = self.head_config(workload);
         self.tell_head(Event::Configured { service, config });
-        self.apply_limits(service, workload);
-        if replace {
+        // A limit that cannot be moved under a running process is what a new one begins with.
+        if !self.apply_limits(service, workload) || replace {
             self.tell_head(Event::Ordered { service, order: Order::Recycle });
             return Some(format!("{} changed and is being recycled", workload.name()));
         }
         Some(format!("{} changed without a restart", workload.name()))
     }
 
-    /// Moves the limits of running instances, and the marks that the kernel watches.
-    fn apply_limits(&mut self, service: ServiceId, workload: &Workload) {
+    /// Moves the limits of running instances, and the marks that the kernel watches. False where a limit stays as it was.
+    fn apply_limits(&mut self, service: ServiceId, workload: &Workload) -> bool {
         let running: Vec<_> = self.instances.keys().copied().filter(|it| it.service == service).collect();
         for instance in running {
             let old = self.instances.get_mut(&instance).and_then(|it| it.watch.take());
@@ -96,20 +99,13 @@ impl Driver {
         }
         let mut problems = Vec::new();
         for running in self.instances.values().filter(|it| it.id.service == service) {
-            if let Some(group) = &running.group
-                && let Err(error) = group.set_wall(workload.head.memory.hard.0)
-            {
-                problems.push((running.id, error));
-            }
-            if let Some(main) = running.main
-                && let Err(error) = limits::set_descriptors(main.pid, workload.head.descriptors.limit)
-            {
-                problems.push((running.id, error));
-            }
+            let moved = [move_walls(running, workload), move_descriptors(&self.ground, running, workload)];
+            problems.extend(moved.into_iter().filter_map(Result::err).map(|error| (running.id, error)));
         }
-        for (instance, problem) in problems {
-            self.warn(instance, "limit_failed", &problem.to_string());
+        for (instance, problem) in &problems {
+            self.warn(*instance, "limit_failed", &problem.to_string());
         }
+        problems.is_empty()
     }
 
     fn retire_missing(&mut self, wanted: &[Workload]) -> Vec<String> {
@@ -126,4 +122,25 @@ impl Driver {
         }
         gone
     }
+}
+
+fn move_walls(running: &Running, workload: &Workload) -> kernel::Result<()> {
+    let Some(group) = &running.group else { return Ok(()) };
+    group.set_wall(workload.head.memory.hard.0)?;
+    group.set_tasks(workload.tasks_max)
+}
+
+/// Each process has a limit of its own.
+fn move_descriptors(ground: &Ground, running: &Running, workload: &Workload) -> kernel::Result<()> {
+    let limit = ground.descriptor_limit(workload.head.descriptors.limit);
+    let set = |pid| match limits::set_descriptors(pid, limit) {
+        // It ended meanwhile.
+        Err(error) if error.is_gone() => Ok(()),
+        other => other.map(drop),
+    };
+    let pids = match &running.group {
+        Some(group) => group.procs()?,
+        None => tree::family(&ground.roots, running.main),
+    };
+    pids.into_iter().try_for_each(set)
 }

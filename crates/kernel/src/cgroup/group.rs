@@ -78,6 +78,12 @@ impl Group {
         }
     }
 
+    /// Moves the limit on processes and threads, where the host has one to move. What runs already stays, also above it.
+    pub fn set_tasks(&self, tasks: u32) -> Result<()> {
+        let file = self.places.pids.as_deref().unwrap_or(&self.places.memory).join("pids.max");
+        if file.exists() { v2::set_number(&file, u64::from(tasks)) } else { Ok(()) }
+    }
+
     /// Sets or takes away the trip-wire and brake, `memory.high`. The group's processes are throttled above it.
     pub fn set_high(&self, bytes: Option<u64>) -> Result<()> {
         match self.places.version {
