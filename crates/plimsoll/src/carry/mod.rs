@@ -43,9 +43,10 @@ pub(crate) struct Carrier {
     link: Option<Link>,
 }
 
-/// The key under which init holds a listener.
+/// The key under which init holds a listener, and the service manager for it.
 pub(crate) fn key(listener: &ListenerConfig) -> String {
-    format!("{LISTENER}{} {}", if listener.tls { "https" } else { "http" }, listener.address)
+    let address = listener.address.to_string().replace(':', "_");
+    format!("{LISTENER}{} {address}", if listener.tls { "https" } else { "http" })
 }
 
 /// The same for a socket that the service manager listens on for us.
@@ -156,8 +157,7 @@ impl Traffic for Carrier {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(latest) = latest else { return Ok(None) };
         let id = |name: &str| services.iter().find(|(it, _)| it == name).map(|(_, id)| *id);
-        let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
-        let Some(config) = front_config(&latest, &self.state, descriptors, &id) else {
+        let Some(config) = front_config(&latest, &self.state, &id) else {
             return Ok(Some("[front] was removed, which takes a restart of the guard".to_owned()));
         };
         let served = served(&config);
