@@ -62,6 +62,19 @@ fn the_wall_is_the_kernels_and_the_trip_wire_stands_at_the_line() {
 }
 
 #[test]
+fn the_kernel_takes_any_other_process_before_init_and_guard() {
+    if is_elsewhere() {
+        return;
+    }
+    let mut guard = start();
+    let score = |pid: i32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    let instance = guard.lead("reports").pid.unwrap();
+    let scores = [guard.pid(), guard.guard_pid(), instance].map(|pid| score(pid).trim().to_owned());
+    assert_eq!(scores, ["-900", "-900", "0"]);
+    guard.end();
+}
+
+#[test]
 fn a_leak_over_the_line_fires_the_wire_and_is_recycled_with_evidence() {
     if is_elsewhere() {
         return;
