@@ -42,13 +42,11 @@ fn binary(named: Option<&Path>) -> Result<PathBuf, ReachError> {
 async fn replaced(client: &Client, binary: &Path) -> Result<Status, ReachError> {
     let before: Status = client.get("/api/v1/status").await?;
     let asked = client.post::<Value>(&format!("/api/v1/upgrade?binary={}", escaped(binary))).await;
-    asked.map_err(|error| match error {
-        ClientError::Refused { message } => {
-            let message = format!("not upgraded, and nothing has changed: {message}");
-            ClientError::Refused { message }
-        }
-        other => other,
-    })?;
+    if let Err(ClientError::Refused { message }) = asked {
+        let message = format!("not upgraded, and nothing has changed: {message}");
+        return Err(ClientError::Refused { message }.into());
+    }
+    asked?;
     let until = Instant::now() + WITHIN;
     while Instant::now() < until {
         // In between nobody answers for a moment.
