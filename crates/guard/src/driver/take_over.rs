@@ -177,18 +177,13 @@ impl Driver {
         if welcome.life <= 1 {
             return;
         }
-        let running = if running == 1 {
-            "1 instance runs on".to_owned()
-        } else {
-            format!("{running} instances run on")
+        let running = match running {
+            1 => "1 instance runs on".to_owned(),
+            more => format!("{more} instances run on"),
         };
         if welcome.died.is_empty() {
-            return self.say(
-                "guard",
-                "guard_replaced",
-                "info",
-                &format!("another guard took over; {running}"),
-            );
+            let message = format!("another guard took over; {running}");
+            return self.say("guard", "guard_replaced", "info", &message);
         }
         let now = Timestamp::now();
         let alone = Duration::try_from(now.duration_since(last_ended)).unwrap_or_default();

@@ -143,9 +143,8 @@ impl Init {
         match self.upgrade.as_ref().map(|it| it.stage) {
             Some(Stage::Trying) => {
                 self.upgrade = None;
-                let why = format!(
-                    "the new version ended before it could guard ({exit}); what it said is where init prints"
-                );
+                let said = "what it said is where `plimsoll run` prints";
+                let why = format!("the new version ended before it could guard: {exit}; {said}");
                 self.tell(true, ToGuard::NotUpgraded { why }, None);
             }
             // While the present one lets go: then its own version goes on. Later it is that one, as it should be.
@@ -198,6 +197,8 @@ impl Init {
         match stage {
             // Its end is told as that of one that failed.
             Stage::Trying | Stage::Leaving => self.other.iter().for_each(|it| it.kill(&self.roots)),
+            // It does not let go, since it stops everything.
+            Stage::Yielding if self.ending => self.give_up_upgrade(),
             // It neither guards nor lets go.
             Stage::Yielding => self.guard.iter().for_each(|it| it.kill(&self.roots)),
             Stage::Taking => {
