@@ -94,10 +94,15 @@ impl Ground {
         row("hard_wall", &enforced_by, Some(memory.hard.0), notes)
     }
 
+    /// As much of the limit as a child can be given.
+    pub(crate) fn descriptor_limit(&self, wanted: u64) -> u64 {
+        if rustix::process::geteuid().is_root() { wanted } else { wanted.min(self.descriptors_hard) }
+    }
+
     fn descriptors(&self, workload: &Workload) -> LayerStatus {
         let wanted = workload.head.descriptors.limit;
         let mut notes = Vec::new();
-        if wanted > self.descriptors_hard && !rustix::process::geteuid().is_root() {
+        if wanted > self.descriptor_limit(wanted) {
             notes.push(format!(
                 "the guard may give at most {}; raise its own limit (ulimit -Hn, LimitNOFILE=)",
                 self.descriptors_hard

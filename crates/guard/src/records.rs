@@ -76,6 +76,9 @@ pub struct GuardStatus {
     pub init_pid: Option<u32>,
     #[serde(with = "time")]
     pub started: Timestamp,
+    /// Of the end of the guard before this one, where that was not as planned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after_incident: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

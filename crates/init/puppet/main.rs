@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use plimsoll_init::protocol::{ChildKind, ToInit, Welcome};
 use plimsoll_init::{Held, Link, Told, init};
-use plimsoll_kernel::process::{Signal, signal};
+use plimsoll_kernel::process::{Identity, Signal, signal, uptime};
 use plimsoll_kernel::{Exit, Roots, inherited, receive_packet, send_packet, spawn};
 
 const FINE: u8 = 42;
@@ -86,8 +86,9 @@ fn begin(link: &Link) -> Vec<Held> {
 }
 
 /// A child that runs until it is killed.
-fn start_child(link: &Link) {
-    link.spawn(ChildKind::Instance, "reports.1", "", &command(&["/bin/sleep", "1000"]), None).unwrap();
+fn start_child(link: &Link) -> Identity {
+    let command = command(&["/bin/sleep", "1000"]);
+    link.spawn(ChildKind::Instance, "reports.1", "", &command, None).unwrap().identity
 }
 
 /// It is among those handed over, and lives. It is ended, so that nothing is left of the test.
@@ -224,6 +225,12 @@ fn reuse_guard() -> bool {
         let child = link.spawn(ChildKind::Instance, "reports.1", "", &command(&argv), None).unwrap();
         while !matches!(heard.recv_timeout(PATIENCE).unwrap(), Told::Exited { .. }) {}
         let pid = child.identity.pid;
+        // The kernel tells starts apart by hundredths of a second.
+        let now = || uptime(&Roots::default()).unwrap();
+        let ended = now();
+        while now() < ended + Duration::from_millis(20) {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
         fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
         let stranger = std::process::Command::new("/bin/sleep").arg("1000").spawn().unwrap();
         assert_eq!(stranger.id(), pid.cast_unsigned(), "it was to have the pid");
@@ -231,7 +238,7 @@ fn reuse_guard() -> bool {
     }
     let [child] = held.as_slice() else { return say_bye(&link, false) };
     let roots = Roots::default();
-    let stranger = plimsoll_kernel::process::Identity::of(&roots, child.identity.pid).unwrap();
+    let stranger = Identity::of(&roots, child.identity.pid).unwrap();
     let refused = signal(&roots, child.identity, Signal::KILL).is_err_and(|error| error.is_gone());
     let untouched = stranger != child.identity && stranger.is_alive(&roots);
     signal(&roots, stranger, Signal::KILL).unwrap();
@@ -258,7 +265,7 @@ fn hopeless_guard() -> bool {
 fn end_init() {
     let init = i32::try_from(std::os::unix::process::parent_id()).unwrap();
     let roots = Roots::default();
-    signal(&roots, plimsoll_kernel::process::Identity::of(&roots, init).unwrap(), Signal::TERM).unwrap();
+    signal(&roots, Identity::of(&roots, init).unwrap(), Signal::TERM).unwrap();
 }
 
 /// The first one leaves right after it has started a child that ends by itself.

@@ -2,12 +2,12 @@
 //! environment.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use plimsoll_init::protocol::ToInit;
 use plimsoll_init::{Link, Told};
-use plimsoll_kernel::Signals;
-use plimsoll_kernel::process::Signal;
+use plimsoll_kernel::process::{Signal, signal};
+use plimsoll_kernel::{Roots, Signals};
 
 use super::{PATIENCE, begin, ear, end_init, found_and_ended, say_bye, start_child, welcomed};
 
@@ -24,6 +24,8 @@ pub(super) fn as_guard(kind: &str) -> bool {
         ("upgrade-dies-young", true) => dies_young(),
         ("upgrade-orphaned", true) => takes_over(),
         ("upgrade-ends", true) => is_told_to_end(),
+        // It is ended before it is handed anything.
+        ("upgrade-stays", true) => prepared().1.is_empty(),
         ("upgrade-cures", true) => cures(),
         _ => false,
     }
@@ -32,7 +34,7 @@ pub(super) fn as_guard(kind: &str) -> bool {
 /// Asks for the newer one in its first life. In a later one it is there because that failed.
 fn older(kind: &str, newer: &PathBuf) -> bool {
     // Told to end in the middle, it lets go all the same.
-    let _deaf = Signals::take(&[Signal::TERM]).unwrap();
+    let ends = Signals::take(&[Signal::TERM]).unwrap();
     let link = Link::inherited().unwrap();
     let welcome = welcomed(&link);
     let held = begin(&link);
@@ -45,12 +47,18 @@ fn older(kind: &str, newer: &PathBuf) -> bool {
         return say_bye(&link, found_and_ended(&held));
     }
     let heard = ear(&link);
-    start_child(&link);
+    let child = start_child(&link);
     link.upgrade("newer", std::fs::File::open(newer).unwrap()).unwrap();
     loop {
         link.say(&ToInit::Fed).unwrap();
         match heard.recv_timeout(Duration::from_millis(500)) {
             Ok(Told::Yield) if kind == "upgrade-orphaned" => std::process::abort(),
+            Ok(Told::Yield) if kind == "upgrade-stays" => {
+                end_init();
+                let told = waits_for_end(&ends);
+                signal(&Roots::default(), child, Signal::KILL).unwrap();
+                return say_bye(&link, told);
+            }
             Ok(Told::Yield) => {
                 if kind == "upgrade-ends" {
                     end_init();
@@ -104,17 +112,19 @@ fn is_told_to_end() -> bool {
     let signals = Signals::take(&[Signal::TERM]).unwrap();
     let (link, held) = prepared();
     link.say(&ToInit::Ready).unwrap();
-    let until = std::time::Instant::now() + PATIENCE;
-    let told = loop {
-        if signals.next() == Some(Signal::TERM) {
-            break true;
-        }
-        if std::time::Instant::now() > until {
-            break false;
+    let told = waits_for_end(&signals);
+    say_bye(&link, found_and_ended(&held) && told)
+}
+
+fn waits_for_end(signals: &Signals) -> bool {
+    let until = Instant::now() + PATIENCE;
+    while signals.next() != Some(Signal::TERM) {
+        if Instant::now() > until {
+            return false;
         }
         std::thread::park_timeout(Duration::from_millis(5));
-    };
-    say_bye(&link, found_and_ended(&held) && told)
+    }
+    true
 }
 
 fn cures() -> bool {

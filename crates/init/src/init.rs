@@ -30,6 +30,7 @@ use crate::streak::Streak;
 use crate::watchdog::{self, LOOK_EVERY};
 use crate::{command, wire};
 use guard::Guard;
+use prepare::high;
 use upgrade::{Stage, Upgrade};
 
 /// The hidden words by which the binary becomes one of us.
@@ -41,8 +42,6 @@ pub const TRY_WORD: &str = "--try";
 /// The guard's descriptor to us.
 pub const LINK_FD: i32 = 3;
 
-/// So that nothing put at [`LINK_FD`] can take its place.
-const BINARY_FD_MIN: i32 = 8;
 /// Packets taken from one guard before the others are looked at.
 const PACKETS_AT_ONCE: usize = 256;
 /// While everything is being stopped, so many guards may fail at it before we do it ourselves.
@@ -288,7 +287,7 @@ impl Init {
         if self.guard.is_some() || self.code.is_some() || self.stopping_since.is_some() {
             return;
         }
-        match self.start(&self.binary, Role::Sole) {
+        match self.start(&self.binary, "plimsoll", Role::Sole) {
             Ok(guard) => self.guard = Some(guard),
             Err(why) => {
                 say(&format!("the guard cannot be started: {why}"));
@@ -297,7 +296,7 @@ impl Init {
         }
     }
 
-    fn start(&self, binary: &OwnedFd, role: Role) -> Result<Guard, String> {
+    fn start(&self, binary: &OwnedFd, named: &str, role: Role) -> Result<Guard, String> {
         let words = |error: io::Error| error.to_string();
         let (ours, theirs) = kernel::packet_pair().map_err(|error| error.to_string())?;
         let mut argv: Vec<OsString> = vec!["plimsoll".into(), GUARD_WORD.into()];
@@ -310,7 +309,8 @@ impl Init {
         command.inherit = vec![theirs];
         command.dies_with_us = true;
         command.no_new_privs = false;
-        let child = spawn::spawn(&command).map_err(|error| error.to_string())?;
+        let child = spawn::spawn(&command)
+            .map_err(|error| SpawnError { object: named.into(), ..error }.to_string())?;
         Ok(Guard::new(child.identity, ours, role))
     }
 
@@ -565,6 +565,9 @@ impl Init {
         if orphans {
             self.tell(true, ToGuard::Orphan, None);
         }
+        if self.stopping_since.is_some() && self.children.are_over() {
+            self.code = Some(0);
+        }
     }
 
     /// What it still said before it ended counts.
@@ -586,11 +589,6 @@ impl Init {
 
 fn copy(fd: &OwnedFd) -> Option<OwnedFd> {
     rustix::io::fcntl_dupfd_cloexec(fd, LINK_FD).ok()
-}
-
-fn high(fd: &OwnedFd) -> Result<OwnedFd, String> {
-    rustix::io::fcntl_dupfd_cloexec(fd, BINARY_FD_MIN)
-        .map_err(|error| format!("keep the program open: {error}"))
 }
 
 fn say(what: &str) {

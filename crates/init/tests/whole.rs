@@ -112,6 +112,11 @@ fn an_end_asked_for_in_the_middle_of_an_upgrade_reaches_whoever_guards_after_it(
 }
 
 #[test]
+fn an_end_asked_for_before_the_old_guard_lets_go_is_carried_out_by_it() {
+    assert_eq!(ended_with_newer("upgrade-stays"), FINE);
+}
+
+#[test]
 fn a_new_version_is_not_reduced_because_the_old_one_is() {
     assert_eq!(ended_with_newer("upgrade-cures"), FINE);
 }

@@ -11,7 +11,9 @@ use std::process::Command;
 
 use common::config::{sample, worker};
 use common::guard::{Folder, Guard};
-use common::{EXE, MIB, assert_exit, http, leftovers, plimsoll, plimsoll_command, stderr, until, until_some};
+use common::{
+    EXE, MIB, assert_exit, http, is_root, leftovers, plimsoll, plimsoll_command, stderr, until, until_some,
+};
 use plimsoll_guard::records::EventRecord;
 use rustix::process::Signal;
 
@@ -23,14 +25,6 @@ fn message(event: &EventRecord) -> String {
 
 fn kill_lead(guard: &Guard) {
     leftovers::kill(guard.lead("reports").pid.unwrap(), Signal::KILL);
-}
-
-fn is_root(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        common::not_run(&format!("{what} needs root"));
-    }
-    root
 }
 
 /// `run` on this configuration, which it has to refuse.
@@ -182,6 +176,12 @@ fn on_a_full_disk_guarding_goes_on_and_says_so() {
     guard.next("incident_closed");
     until("it says that it cannot write", || !guard.status().degraded.is_empty());
     assert_exit(&guard.cli(&["status"]), 0);
+    // Nor does the guard's own end need any room.
+    let before = guard.lead("reports");
+    leftovers::kill(guard.guard_pid(), Signal::KILL);
+    guard.next("guard_restarted");
+    let after = guard.lead("reports");
+    assert_eq!((after.id, after.pid), (before.id, before.pid));
     guard.inject("reports", "/fault/hang");
     guard.next("incident_closed");
     assert_eq!(guard.service("reports").restarts, 2);
@@ -452,6 +452,29 @@ fn a_user_without_root_cannot_run_a_service_as_somebody_else() {
         refused(&folder, &worker("reports", &["sleep", "1"], "user = \"root\"\n"), &mut command);
     assert!(matches!(code, Some(2 | 3)), "{code:?}: {said}");
     assert!(said.contains("root"), "{said}");
+}
+
+#[test]
+fn what_a_killed_guard_left_running_without_control_groups_is_found_by_its_mark_and_ended() {
+    if !is_root("becoming a user who may make no groups") {
+        return;
+    }
+    let folder = Folder::new();
+    let (command, exe) = folder.as_nobody();
+    let config = sample("", "").replace(EXE, exe.to_str().unwrap());
+    let mut guard = folder.start_by(command, &config);
+    guard.next("ready");
+    assert_eq!(guard.service("reports").layers[1].enforced_by, "sampling");
+    let left = guard.lead("reports").pid.unwrap();
+    guard.signal(Signal::KILL);
+    guard.wait();
+    assert!(leftovers::is_alive(left));
+    let (command, _) = guard.folder.as_nobody();
+    let mut next = guard.again_by(command);
+    assert_eq!(next.next("ready").instance.as_deref(), Some("reports.2"), "numbers are never used again");
+    until("the old one is gone", || !leftovers::is_alive(left));
+    let degraded = next.status().degraded;
+    assert!(degraded.iter().any(|it| it.contains("left running by an earlier guard")), "{degraded:?}");
 }
 
 #[test]

@@ -61,7 +61,8 @@ fn a_killed_guard_is_replaced_and_every_instance_keeps_its_pid_its_number_and_it
     assert_eq!(after.guard.init_pid.map(|pid| i32::try_from(pid).unwrap()), Some(init));
     let incident =
         until_some("it is an incident", || guard.incidents().into_iter().find(|it| it.service == "guard"));
-    assert!(incident.closed.is_some() && incident.summary.contains("signal 9"), "{incident:?}");
+    assert!(incident.summary.contains("signal 9"), "{incident:?}");
+    assert!(incident.closed.is_some_and(|closed| closed > incident.opened), "{incident:?}");
     // It goes on guarding: an end that comes now is seen and answered.
     leftovers::kill(guard.lead("reports").pid.unwrap(), Signal::KILL);
     guard.next_where("reports is back", |it| it.kind == "ready" && it.service == "reports");

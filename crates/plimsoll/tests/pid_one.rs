@@ -5,21 +5,13 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::config::{sample, worker};
 use common::guard::{Folder, Guard};
-use common::{EXE, leftovers, until, until_some};
+use common::memory_group::MemoryGroup;
+use common::{EXE, is_root, leftovers, until, until_some};
 use rustix::process::Signal;
-
-fn is_root(what: &str) -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        common::not_run(&format!("{what} needs root"));
-    }
-    root
-}
 
 fn unshare(script: Option<&str>) -> Command {
     let mut command = Command::new("unshare");
@@ -76,39 +68,16 @@ fn as_pid_one_it_reaps_what_is_left_to_it_survives_its_guard_and_stops_when_told
     stop(guard);
 }
 
-/// A memory group around all of us; removed when dropped.
-struct Around(PathBuf);
-
-impl Around {
-    /// `None` where this host has no v1 memory group that may be made.
-    fn with_limit(bytes: u64) -> Option<Self> {
-        let groups = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let own = groups.lines().find_map(|line| line.split_once(":memory:"))?.1.to_owned();
-        let base = Path::new("/sys/fs/cgroup/memory").join(own.trim_start_matches('/'));
-        let path = base.join(format!("plimsoll-test-{}", std::process::id()));
-        fs::create_dir(&path).ok()?;
-        fs::write(path.join("memory.limit_in_bytes"), bytes.to_string()).ok()?;
-        Some(Self(path))
-    }
-}
-
-impl Drop for Around {
-    fn drop(&mut self) {
-        let gone = || fs::remove_dir(&self.0).is_ok() || !self.0.exists();
-        until("the group is empty", gone);
-    }
-}
-
 #[test]
 fn a_containers_own_limit_is_the_wall_and_the_line_is_set_under_it() {
     if !is_root("a memory group") {
         return;
     }
-    let Some(around) = Around::with_limit(256 << 20) else {
+    let Some(around) = MemoryGroup::with_limit(256 << 20) else {
         common::not_run("it needs a memory group of v1 that may be made");
         return;
     };
-    let enter = format!("echo $$ >{}/cgroup.procs", around.0.display());
+    let enter = format!("echo $$ >{}", around.file("cgroup.procs").display());
     let mut guard = Folder::new().start_by(unshare(Some(&enter)), &sample("", ""));
     guard.next("ready");
     let service = guard.service("reports");

@@ -109,6 +109,26 @@ fn the_manager_hears_of_readiness_life_reload_and_stop_and_services_hear_nothing
 }
 
 #[test]
+fn the_manager_is_asked_to_hold_a_listener_and_to_let_go_of_one_that_is_not_wanted_any_more() {
+    let folder = Folder::new();
+    let path = folder.path().join("notify.sock");
+    let mut manager = Manager::at(&path);
+    let mut command = Command::new(EXE);
+    command.env("NOTIFY_SOCKET", &path);
+    let [before, after] = [http::free_port(), http::free_port()];
+    let config = |port: u16| sample("", &format!("[front]\nhttp = \"127.0.0.1:{port}\"\n"));
+    let mut guard = folder.start_by(command, &config(before));
+    guard.next("ready");
+    manager.waits_for("FDSTORE=1");
+    manager.waits_for(&format!("FDNAME=listener http 127.0.0.1_{before}"));
+    guard.folder.write("plimsoll.toml", &config(after));
+    guard.ok(&["reload"]);
+    manager.waits_for(&format!("FDNAME=listener http 127.0.0.1_{after}"));
+    manager.waits_for("FDSTOREREMOVE=1");
+    manager.waits_for(&format!("FDNAME=listener http 127.0.0.1_{before}"));
+}
+
+#[test]
 fn a_socket_that_the_manager_listens_on_is_taken_over() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -100,6 +100,11 @@ fn the_exported_unit_guards_survives_and_stops_under_systemd() {
     let wall = before.services[0].layers.iter().find(|it| it.layer == "hard_wall").unwrap();
     assert_eq!(wall.enforced_by, "cgroup-v2", "{:?}\n{}", wall.notes, log());
     assert_eq!(before.degraded, Vec::<String>::new());
+    // What guards is not to be reclaimed from.
+    let leaf = format!("/sys/fs/cgroup{}/guard", property("ControlGroup"));
+    assert_ne!(fs::read_to_string(format!("{leaf}/memory.min")).unwrap().trim(), "0");
+    let members = fs::read_to_string(format!("{leaf}/cgroup.procs")).unwrap();
+    assert_eq!(members.lines().count(), 2, "init and guard: {members}");
     assert!(matches!(http::get(FRONT, "/health"), Ok((200, _))), "{}", log());
 
     // The guard ends: nobody but init takes notice.
@@ -113,16 +118,35 @@ fn the_exported_unit_guards_survives_and_stops_under_systemd() {
     assert_eq!(property("ActiveState"), "active");
 
     // init ends: systemd holds the socket, ends what is left, and starts everything again.
-    leftovers::kill(property("MainPID").parse().unwrap(), Signal::KILL);
-    // Until it is gone, the guard may still accept what it will not answer.
-    until("the guard is gone with it", || leftovers::is_over(pid(after.guard.pid)).then_some(()));
-    assert!(matches!(http::get(FRONT, "/health"), Ok((200, _))), "{}", log());
-    until("systemd has restarted it", || (property("NRestarts") == "1").then_some(()));
+    kill_init(&after, "1");
     let again = ready();
     assert_ne!(again.services[0].instances[0].pid, instance);
+    stop(&again);
+    systemctl_ok(&["stop", "plimsoll.socket"]);
 
+    // The same without a socket unit: then it holds what we have given into its store.
+    systemctl_ok(&["start", "plimsoll.service"]);
+    let before = ready();
+    until("systemd holds the listener", || (property("NFileDescriptorStore") == "1").then_some(()));
+    kill_init(&before, "1");
+    let again = ready();
+    assert_eq!(property("NFileDescriptorStore"), "1");
+    stop(&again);
+}
+
+/// Whoever asks meanwhile waits, until there is another one.
+#[track_caller]
+fn kill_init(before: &Status, restarts: &str) {
+    leftovers::kill(property("MainPID").parse().unwrap(), Signal::KILL);
+    // Until it is gone, the guard may still accept what it will not answer.
+    until("the guard is gone with it", || leftovers::is_over(pid(before.guard.pid)).then_some(()));
+    assert!(matches!(http::get(FRONT, "/health"), Ok((200, _))), "{}", log());
+    until("systemd has restarted it", || (property("NRestarts") == restarts).then_some(()));
+}
+
+#[track_caller]
+fn stop(before: &Status) {
     systemctl_ok(&["stop", "plimsoll.service"]);
     assert_eq!((property("ActiveState"), property("Result")), ("inactive".to_owned(), "success".to_owned()));
-    assert!(!leftovers::is_alive(again.services[0].instances[0].pid.unwrap()));
-    systemctl_ok(&["stop", "plimsoll.socket"]);
+    assert!(!leftovers::is_alive(before.services[0].instances[0].pid.unwrap()));
 }

@@ -4,10 +4,11 @@ mod common;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use common::config::sample;
 use common::guard::{Folder, Guard};
-use common::{MIB, until, until_some};
+use common::{EXE, MIB, until, until_some};
 use plimsoll_guard::records::LayerStatus;
 use plimsoll_kernel::process::Signal;
 
@@ -59,6 +60,45 @@ fn the_wall_is_the_kernels_and_the_trip_wire_stands_at_the_line() {
     assert_eq!(layer(&guard, "hard_wall").enforced_by, "cgroup-v2");
     assert_eq!(layer(&guard, "kill_switch").enforced_by, "sampling+memory.high+psi");
     guard.end();
+}
+
+#[test]
+fn the_kernel_takes_any_other_process_before_init_and_guard() {
+    if is_elsewhere() {
+        return;
+    }
+    let mut guard = start();
+    let score = |pid: i32| fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    let instance = guard.lead("reports").pid.unwrap();
+    let scores = [guard.pid(), guard.guard_pid(), instance].map(|pid| score(pid).trim().to_owned());
+    assert_eq!(scores, ["-900", "-900", "0"]);
+    guard.end();
+}
+
+#[test]
+fn a_containers_own_limit_is_the_wall_and_the_line_is_set_under_it() {
+    if is_elsewhere() {
+        return;
+    }
+    fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+memory").expect("we are root in the VM");
+    let around = Path::new("/sys/fs/cgroup/container");
+    fs::create_dir(around).expect("we are root in the VM");
+    fs::write(around.join("memory.max"), (256 * MIB).to_string()).expect("we are root in the VM");
+    let enter = format!("echo $$ >{}/cgroup.procs && exec \"$0\" \"$@\"", around.display());
+    let mut command = Command::new("sh");
+    command.args(["-c", &enter, EXE]);
+    let mut guard = Folder::new().start_by(command, &sample("", PATIENT));
+    guard.next("ready");
+    assert_eq!(layer(&guard, "hard_wall").limit_bytes, Some(224 * MIB));
+    assert!(layer(&guard, "kill_switch").limit_bytes < Some(224 * MIB));
+    let degraded = guard.status().degraded;
+    assert!(degraded.iter().any(|it| it.contains("224 MiB instead of 512 MiB")), "{degraded:?}");
+    guard.end();
+    // The leaf that init and guard have moved into, and then the group around it.
+    until("the groups are gone", || {
+        let _ = fs::remove_dir(around.join("guard"));
+        fs::remove_dir(around).is_ok()
+    });
 }
 
 #[test]

@@ -240,6 +240,40 @@ fn reload_moves_a_limit_under_the_running_instance() {
 }
 
 #[test]
+fn reload_moves_the_limits_on_descriptors_and_tasks_under_whatever_runs() {
+    let limits = |descriptors: u32, tasks: u32| {
+        let top = format!("tasks = {tasks}\n");
+        sample(&top, &format!("[service.reports.descriptors]\nlimit = {descriptors}\n"))
+    };
+    let guard = ready(&limits(1024, 100));
+    guard.inject("reports", "/fault/fork?for=600s");
+    let main = guard.lead("reports").pid.unwrap();
+    let open_files = |pid: i32| {
+        // Empty where it has just ended.
+        let all = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap_or_default();
+        let line = all.lines().find(|line| line.starts_with("Max open files")).unwrap_or_default();
+        line.split_whitespace().skip(3).take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(open_files(main), ["1024", "1024"]);
+    guard.folder.write("plimsoll.toml", &limits(512, 200));
+    assert_eq!(guard.ok(&["reload"]), "reloaded: reports changed without a restart\n");
+    assert_eq!(open_files(main), ["512", "512"]);
+    assert_eq!(guard.lead("reports").pid, Some(main));
+    if let Some(file) = guard.group_file("reports.1", "pids.max") {
+        assert_eq!(fs::read_to_string(&file).unwrap().trim(), "200");
+        let all = fs::read_to_string(file.with_file_name("cgroup.procs")).unwrap();
+        let limits: Vec<_> = all.lines().map(|pid| open_files(pid.parse().unwrap())).collect();
+        assert_eq!(limits, [["512", "512"]; 2], "also of what it left behind");
+    }
+    // To raise a hard limit takes a privilege that not even every root has: then a new process gets it.
+    guard.folder.write("plimsoll.toml", &limits(2048, 200));
+    guard.ok(&["reload"]);
+    until("the new limit is in force", || {
+        guard.lead("reports").pid.map(open_files) == Some(vec!["2048".to_owned(); 2])
+    });
+}
+
+#[test]
 fn reload_recycles_a_service_whose_command_changed_and_adds_and_removes_others() {
     let mut guard = ready(&sample("", ""));
     let more = sample("", "").replace("\"sample-service\"", "\"sample-service\", \"--boot-ms\", \"1\"");

@@ -136,8 +136,7 @@ fn launch(
     let (output, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| LaunchError::Pipe(error.into()))?;
     let limit = workload.head.descriptors.limit;
-    let nofile =
-        if rustix::process::geteuid().is_root() { limit } else { limit.min(ground.descriptors_hard) };
+    let nofile = ground.descriptor_limit(limit);
     if nofile < limit {
         shortfall = Some(format!("descriptor limit {nofile} instead of {limit}: the guard may give no more"));
     }

@@ -158,7 +158,7 @@ impl Driver {
     /// Asks init for a new version. The answer comes when it stands ready, or does not.
     pub(super) fn upgrade(&mut self, path: &Path, reply: oneshot::Sender<Result<String, String>>) {
         let Some(tie) = self.tie.as_mut() else {
-            let _ = reply.send(Err("this guard runs without init, which would do it".to_owned()));
+            let _ = reply.send(Err("this guard runs without init (--alone), which would do it".to_owned()));
             return;
         };
         if self.ending.is_some() || tie.asked.is_some() || tie.is_yielding() {

@@ -196,6 +196,8 @@ pub struct Driver {
     nursery: Nursery,
     tie: Option<Tie>,
     init_pid: Option<i32>,
+    /// Of the end of the guard before this one.
+    after_incident: Option<u64>,
     /// Services that go on from an earlier guard and are not started anew.
     taken_over: BTreeSet<ServiceId>,
     /// Only what is needed: earlier guards ended too quickly.
@@ -257,6 +259,7 @@ impl Driver {
             nursery: parts.link.clone().map_or(Nursery::Own, Nursery::Init),
             tie: parts.link.map(Tie::new).transpose().map_err(DriverError::Init)?,
             init_pid: None,
+            after_incident: None,
             taken_over: BTreeSet::new(),
             reduced: false,
             settings: parts.settings,

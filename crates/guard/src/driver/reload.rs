@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use plimsoll_core::{Event, Order, ServiceConfig, ServiceId};
 use plimsoll_init::protocol::ToInit;
-use plimsoll_kernel::{self as kernel, Roots, limits};
+use plimsoll_kernel::{self as kernel, limits};
 
 use super::running::Running;
 use super::{Driver, Seat};
+use crate::ground::Ground;
 use crate::tree;
 use crate::workload::{Settings, Workload};
 
@@ -78,16 +79,16 @@ impl Driver {
         seat.workload = Arc::new(workload.clone());
         let config = self.head_config(workload);
         self.tell_head(Event::Configured { service, config });
-        self.apply_limits(service, workload);
-        if replace {
+        // A limit that cannot be moved under a running process is what a new one begins with.
+        if !self.apply_limits(service, workload) || replace {
             self.tell_head(Event::Ordered { service, order: Order::Recycle });
             return Some(format!("{} changed and is being recycled", workload.name()));
         }
         Some(format!("{} changed without a restart", workload.name()))
     }
 
-    /// Moves the limits of running instances, and the marks that the kernel watches.
-    fn apply_limits(&mut self, service: ServiceId, workload: &Workload) {
+    /// Moves the limits of running instances, and the marks that the kernel watches. False where a limit stays as it was.
+    fn apply_limits(&mut self, service: ServiceId, workload: &Workload) -> bool {
         let running: Vec<_> = self.instances.keys().copied().filter(|it| it.service == service).collect();
         for instance in running {
             let old = self.instances.get_mut(&instance).and_then(|it| it.watch.take());
@@ -98,13 +99,13 @@ impl Driver {
         }
         let mut problems = Vec::new();
         for running in self.instances.values().filter(|it| it.id.service == service) {
-            let moved =
-                [move_walls(running, workload), move_descriptors(&self.ground.roots, running, workload)];
+            let moved = [move_walls(running, workload), move_descriptors(&self.ground, running, workload)];
             problems.extend(moved.into_iter().filter_map(Result::err).map(|error| (running.id, error)));
         }
-        for (instance, problem) in problems {
-            self.warn(instance, "limit_failed", &problem.to_string());
+        for (instance, problem) in &problems {
+            self.warn(*instance, "limit_failed", &problem.to_string());
         }
+        problems.is_empty()
     }
 
     fn retire_missing(&mut self, wanted: &[Workload]) -> Vec<String> {
@@ -129,12 +130,17 @@ fn move_walls(running: &Running, workload: &Workload) -> kernel::Result<()> {
     group.set_tasks(workload.tasks_max)
 }
 
-/// Of the main process and of those below it: each has a limit of its own.
-fn move_descriptors(roots: &Roots, running: &Running, workload: &Workload) -> kernel::Result<()> {
-    let set = |pid| match limits::set_descriptors(pid, workload.head.descriptors.limit) {
+/// Each process has a limit of its own.
+fn move_descriptors(ground: &Ground, running: &Running, workload: &Workload) -> kernel::Result<()> {
+    let limit = ground.descriptor_limit(workload.head.descriptors.limit);
+    let set = |pid| match limits::set_descriptors(pid, limit) {
         // It ended meanwhile.
         Err(error) if error.is_gone() => Ok(()),
         other => other.map(drop),
     };
-    tree::family(roots, running.main).into_iter().try_for_each(set)
+    let pids = match &running.group {
+        Some(group) => group.procs()?,
+        None => tree::family(&ground.roots, running.main),
+    };
+    pids.into_iter().try_for_each(set)
 }

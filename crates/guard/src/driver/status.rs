@@ -22,6 +22,7 @@ impl Driver {
                 pid: std::process::id(),
                 init_pid: self.init_pid.and_then(|pid| u32::try_from(pid).ok()),
                 started: self.started,
+                after_incident: self.after_incident,
             },
             services: self.services().into_iter().filter_map(|id| self.service_status(id)).collect(),
             degraded,

@@ -177,18 +177,13 @@ impl Driver {
         if welcome.life <= 1 {
             return;
         }
-        let running = if running == 1 {
-            "1 instance runs on".to_owned()
-        } else {
-            format!("{running} instances run on")
+        let running = match running {
+            1 => "1 instance runs on".to_owned(),
+            more => format!("{more} instances run on"),
         };
         if welcome.died.is_empty() {
-            return self.say(
-                "guard",
-                "guard_replaced",
-                "info",
-                &format!("another guard took over; {running}"),
-            );
+            let message = format!("another guard took over; {running}");
+            return self.say("guard", "guard_replaced", "info", &message);
         }
         let now = Timestamp::now();
         let alone = Duration::try_from(now.duration_since(last_ended)).unwrap_or_default();
@@ -207,8 +202,10 @@ impl Driver {
             message: format!("it ended: {died}"),
             detail: serde_json::Map::new(),
         };
+        let id = self.head.next_incident().0;
+        self.after_incident = Some(id);
         self.ledger.incident(IncidentRecord {
-            id: self.head.next_incident().0,
+            id,
             service: "guard".to_owned(),
             instance: None,
             opened: last_ended,
@@ -216,7 +213,7 @@ impl Driver {
             layer: None,
             summary: format!("the guard ended: {died}"),
             causes: vec![cause],
-            action: Some(format!("another guard took over, {running}")),
+            action: Some(format!("another guard took over after {}, {running}", span_words(alone))),
             // No service was: the instances ran on.
             dark_ms: Some(0),
             requests: None,

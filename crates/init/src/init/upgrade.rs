@@ -94,7 +94,8 @@ impl Init {
         let begun = if self.upgrade.is_some() || self.other.is_some() || self.ending {
             Err("another change is under way".to_owned())
         } else {
-            high(file).and_then(|binary| Ok((self.start(&binary, Role::Candidate)?, binary)))
+            let started = |binary| Ok((self.start(&binary, path, Role::Candidate)?, binary));
+            high(file).and_then(started)
         };
         match begun {
             Ok((candidate, binary)) => {
@@ -142,7 +143,8 @@ impl Init {
         match self.upgrade.as_ref().map(|it| it.stage) {
             Some(Stage::Trying) => {
                 self.upgrade = None;
-                let why = format!("the new version ended before it could guard: {exit}");
+                let said = "what it said is where `plimsoll run` prints";
+                let why = format!("the new version ended before it could guard: {exit}; {said}");
                 self.tell(true, ToGuard::NotUpgraded { why }, None);
             }
             // While the present one lets go: then its own version goes on. Later it is that one, as it should be.
@@ -195,6 +197,8 @@ impl Init {
         match stage {
             // Its end is told as that of one that failed.
             Stage::Trying | Stage::Leaving => self.other.iter().for_each(|it| it.kill(&self.roots)),
+            // It does not let go, since it stops everything.
+            Stage::Yielding if self.ending => self.give_up_upgrade(),
             // It neither guards nor lets go.
             Stage::Yielding => self.guard.iter().for_each(|it| it.kill(&self.roots)),
             Stage::Taking => {

@@ -7,6 +7,7 @@ use plimsoll_core::gate::{GateConfig, IN_FLIGHT_MAX_DEFAULT};
 use plimsoll_front::acme::{self, ChallengeKinds, Directory, Intervals};
 use plimsoll_front::config::{FrontConfig, Hsts, Limits, ListenerConfig, RouteConfig, ServedConfig};
 use plimsoll_front::tls::{CertificateConfig, FilePair};
+use plimsoll_kernel::limits;
 
 use crate::config::{Config, Front as FrontTable, Route, Tls};
 
@@ -17,22 +18,22 @@ const CONNECTIONS_MIN: u32 = 64;
 
 /// What the front is started with; `None` where the configuration has no `[front]`. Services have their places in the
 /// file for ids, as the guard gives them.
-pub(crate) fn config(config: &Config, state: &Path, descriptors: Option<u64>) -> Option<FrontConfig> {
+pub(crate) fn config(config: &Config, state: &Path) -> Option<FrontConfig> {
     let id = |name: &str| {
         let index = config.services.iter().position(|it| it.name == name)?;
         u32::try_from(index).ok().map(ServiceId)
     };
-    front_config(config, state, descriptors, &id)
+    front_config(config, state, &id)
 }
 
 /// `id` is what the guard calls a service.
 pub(super) fn front_config(
     config: &Config,
     state: &Path,
-    descriptors: Option<u64>,
     id: &dyn Fn(&str) -> Option<ServiceId>,
 ) -> Option<FrontConfig> {
     let table = config.front.as_ref()?;
+    let descriptors = limits::own_descriptors().soft;
     let served = |service: &crate::config::Service| {
         let hang = service.head().health.hang;
         Some(ServedConfig {

@@ -157,8 +157,7 @@ impl Traffic for Carrier {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(latest) = latest else { return Ok(None) };
         let id = |name: &str| services.iter().find(|(it, _)| it == name).map(|(_, id)| *id);
-        let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
-        let Some(config) = front_config(&latest, &self.state, descriptors, &id) else {
+        let Some(config) = front_config(&latest, &self.state, &id) else {
             return Ok(Some("[front] was removed, which takes a restart of the guard".to_owned()));
         };
         let served = served(&config);

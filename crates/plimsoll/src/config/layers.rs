@@ -12,8 +12,7 @@ use toml::Spanned;
 use super::finding::Log;
 use super::model::{Check, LogConfig, RuntimeChoice, Service, StopSignal};
 use super::quantity::size_text;
-use super::section::Section;
-use super::suggest::nearest;
+use super::section::{Section, WrongWord};
 
 /// The kernel's own ceiling on `RLIMIT_NOFILE` unless `fs.nr_open` was raised.
 const DESCRIPTORS_MAX: u64 = 1_048_576;
@@ -136,27 +135,10 @@ fn rounded(size: Bytes) -> Bytes {
 }
 
 fn runtime(section: &Section<'_>) -> RuntimeChoice {
-    let Some(written) = section.text("runtime", "auto") else { return RuntimeChoice::Auto };
-    match written.get_ref().as_str() {
-        "auto" => return RuntimeChoice::Auto,
-        "none" => return RuntimeChoice::Off,
-        name => {
-            if let Some(runtime) = Runtime::named(name) {
-                return RuntimeChoice::Fixed(runtime);
-            }
-        }
-    }
-    let names: Vec<&str> = ["auto", "none"].into_iter().chain(Runtime::ALL.map(Runtime::name)).collect();
-    refuse_word(section, "runtime", &written, &names);
-    RuntimeChoice::Auto
-}
-
-/// `key` is not one of `known`.
-fn refuse_word(section: &Section<'_>, key: &str, written: &Spanned<String>, known: &[&str]) {
-    let listed = format!("known: {}", known.join(", "));
-    let near = nearest(written.get_ref(), known.iter().copied());
-    let hint = near.map_or(listed, |near| format!("did you mean \"{near}\"?"));
-    section.error(written.span(), format!("unknown {key} \"{}\"", written.get_ref()), &hint);
+    let fixed = Runtime::ALL.map(|runtime| (runtime.name(), RuntimeChoice::Fixed(runtime)));
+    let words = [("auto", RuntimeChoice::Auto), ("none", RuntimeChoice::Off)].into_iter().chain(fixed);
+    let words: Vec<(&str, RuntimeChoice)> = words.collect();
+    section.choice("runtime", &words, WrongWord::Unknown).unwrap_or(RuntimeChoice::Auto)
 }
 
 pub(super) fn descriptors(section: Option<Section<'_>>) -> DescriptorConfig {
@@ -226,17 +208,8 @@ fn read_recovery(section: &Section<'_>) -> (RecoveryConfig, StopSignal) {
 }
 
 fn handover(section: &Section<'_>) -> Option<Handover> {
-    let written = section.text("handover", "hold")?;
-    let found = match written.get_ref().as_str() {
-        "hold" => Some(Handover::Hold),
-        "overlap" => Some(Handover::Overlap),
-        "standby" => Some(Handover::Standby),
-        _ => None,
-    };
-    if found.is_none() {
-        refuse_word(section, "handover", &written, &["hold", "overlap", "standby"]);
-    }
-    found
+    let words = [("hold", Handover::Hold), ("overlap", Handover::Overlap), ("standby", Handover::Standby)];
+    section.choice("handover", &words, WrongWord::Unknown)
 }
 
 fn stop_signal(section: &Section<'_>) -> StopSignal {
@@ -248,7 +221,8 @@ fn stop_signal(section: &Section<'_>) -> StopSignal {
         let hint = "it cannot be caught, so nothing could drain; it is sent anyway once stop_grace is over";
         section.error(written.span(), "stop_signal must be one that the service can catch", hint);
     } else {
-        refuse_word(section, "stop_signal", &written, &StopSignal::ALL.map(StopSignal::name));
+        let known = StopSignal::ALL.map(StopSignal::name);
+        section.refuse_word("stop_signal", &written, &known, WrongWord::Unknown);
     }
     StopSignal::default()
 }

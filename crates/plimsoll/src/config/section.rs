@@ -17,6 +17,15 @@ use super::homes::home_of;
 use super::quantity;
 use super::suggest::nearest;
 
+/// How a word is refused that is none of those that may be written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum WrongWord<'a> {
+    /// `"xml" is no format of an access log`, and what to write instead.
+    IsNo { what: &'a str, hint: &'a str },
+    /// `unknown handover "overlapp"`, with the nearest word, or all of them.
+    Unknown,
+}
+
 pub(super) struct Section<'d> {
     /// As it is written in the file: `service.reports.memory`; empty for the file itself.
     pub(super) path: String,
@@ -75,6 +84,43 @@ impl<'d> Section<'d> {
             None => self.wrong_type(key, "text in quotes", value, &hint),
         }
         None
+    }
+
+    /// What one of these words stands for. `None` where none of them is written.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &'static str,
+        words: &[(&str, T)],
+        wrong: WrongWord<'_>,
+    ) -> Option<T> {
+        let written = self.text(key, words.first().map_or("", |(word, _)| word))?;
+        let found = words.iter().find(|(word, _)| word == written.get_ref());
+        if found.is_none() {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            self.refuse_word(key, &written, &known, wrong);
+        }
+        found.map(|(_, meant)| *meant)
+    }
+
+    pub(super) fn refuse_word(
+        &self,
+        key: &str,
+        written: &Spanned<String>,
+        known: &[&str],
+        wrong: WrongWord<'_>,
+    ) {
+        let word = written.get_ref();
+        match wrong {
+            WrongWord::IsNo { what, hint } => {
+                self.error(written.span(), format!("\"{word}\" is no {what}"), hint);
+            }
+            WrongWord::Unknown => {
+                let near = nearest(word, known.iter().copied());
+                let listed = || format!("known: {}", known.join(", "));
+                let hint = near.map_or_else(listed, |near| format!("did you mean \"{near}\"?"));
+                self.error(written.span(), format!("unknown {key} \"{word}\""), &hint);
+            }
+        }
     }
 
     pub(super) fn flag(&self, key: &'static str) -> Option<Spanned<bool>> {

@@ -14,7 +14,7 @@ use super::host::{Host, check_account, check_command};
 use super::layers;
 use super::model::{Check, Environment, PORT_ENV_DEFAULT, Service};
 use super::placeholders;
-use super::section::Section;
+use super::section::{Section, WrongWord};
 
 const NAME_MAX: usize = 63;
 const REPLICAS_MAX: u32 = 1024;
@@ -225,16 +225,10 @@ fn endpoint(section: &Section<'_>) -> (Option<String>, Option<Spanned<SocketAddr
 }
 
 fn protocol(section: &Section<'_>) -> Protocol {
-    let Some(written) = section.text("protocol", "http1") else { return Protocol::Http1 };
-    match written.get_ref().as_str() {
-        "http1" => return Protocol::Http1,
-        "h2c" => return Protocol::H2c,
-        other => {
-            let hint = "write \"http1\" (the default), or \"h2c\" for HTTP/2 without TLS";
-            section.error(written.span(), format!("\"{other}\" is no protocol that the front speaks"), hint);
-        }
-    }
-    Protocol::Http1
+    let hint = "write \"http1\" (the default), or \"h2c\" for HTTP/2 without TLS";
+    let wrong = WrongWord::IsNo { what: "protocol that the front speaks", hint };
+    let chosen = section.choice("protocol", &[("http1", Protocol::Http1), ("h2c", Protocol::H2c)], wrong);
+    chosen.unwrap_or(Protocol::Http1)
 }
 
 /// The variable's name; `false` for a service that listens nowhere.

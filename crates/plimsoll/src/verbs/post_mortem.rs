@@ -16,13 +16,21 @@ const LOG_LINES: usize = 20;
 const ROWS: usize = 8;
 const CHART_WIDTH: usize = 60;
 
+/// The cause of an incident that is the guard's own.
+const GUARD: &str = "guard";
+const OF_GUARD: &str = "\
+Connections that came meanwhile have waited; requests that were in flight through the front at that moment have failed.
+What the guard printed last is where `plimsoll run` prints (under systemd: journalctl -u plimsoll).";
+
 pub(super) fn print(incident: &IncidentRecord, out: &mut dyn Write) -> io::Result<()> {
-    let layer = incident.layer.as_deref().unwrap_or("-");
     writeln!(out, "Incident {}: {}", incident.id, incident.summary)?;
     writeln!(out)?;
     writeln!(out, "  service   {}", incident.service)?;
-    writeln!(out, "  instance  {}", incident.instance.as_deref().unwrap_or("-"))?;
-    writeln!(out, "  layer     {layer}")?;
+    for (name, what) in [("instance", &incident.instance), ("layer", &incident.layer)] {
+        if let Some(what) = what {
+            writeln!(out, "  {name:<8}  {what}")?;
+        }
+    }
     writeln!(out, "  opened    {} UTC", incident.opened.strftime("%Y-%m-%d %H:%M:%S%.3f"))?;
     match incident.closed {
         Some(closed) => {
@@ -49,6 +57,7 @@ pub(super) fn print(incident: &IncidentRecord, out: &mut dyn Write) -> io::Resul
     }
     match &incident.evidence {
         Some(evidence) => evidence_of(evidence, out),
+        None if incident.causes.iter().any(|it| it.cause == GUARD) => writeln!(out, "\n{OF_GUARD}"),
         None => writeln!(out, "\nNo evidence was kept."),
     }
 }

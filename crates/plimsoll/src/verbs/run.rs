@@ -120,7 +120,7 @@ fn guard(args: &Run, global: &Global, mut heritage: Option<Heritage>) -> Result<
     let (socket, state) = (read.settings.socket.clone(), read.settings.state_dir.clone());
     let style = args.log;
     let (mut printer, rest) = Printer::start();
-    let front = front_config(&read.config, &state);
+    let front = carry::config(&read.config, &state);
     let bound = front.as_ref().zip(heritage.as_mut()).map(|(front, it)| carry::bound(front, it));
     let bound = bound.unwrap_or_default();
     let latest = Latest::default();
@@ -219,11 +219,6 @@ impl Source {
     fn path(&self) -> PathBuf {
         file_or_default(self.args.file.as_deref().or(self.global.config.as_deref()))
     }
-}
-
-fn front_config(config: &Config, state: &Path) -> Option<FrontConfig> {
-    let descriptors = plimsoll_kernel::limits::own_descriptors().soft;
-    carry::config(config, state, descriptors)
 }
 
 /// The front. It listens from here on, and holds until there is an instance.

@@ -36,7 +36,11 @@ pub(super) fn is_well(service: &ServiceStatus) -> bool {
 
 fn print(status: &Status, out: &mut dyn Write) -> std::io::Result<()> {
     let up = since(status.guard.started);
-    writeln!(out, "plimsoll {}, guard pid {}, up {up}", status.version, status.guard.pid)?;
+    write!(out, "plimsoll {}, guard pid {}, up {up}", status.version, status.guard.pid)?;
+    match status.guard.after_incident {
+        Some(incident) => writeln!(out, ", after the end of another (incident {incident})")?,
+        None => writeln!(out)?,
+    }
     for problem in &status.degraded {
         writeln!(out, "!! {problem}")?;
     }

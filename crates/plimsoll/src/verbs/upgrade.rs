@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use plimsoll_guard::control::client::Client;
+use plimsoll_guard::control::client::{Client, ClientError};
 use plimsoll_guard::records::{EventRecord, Status};
 use serde_json::{Value, json};
 
@@ -41,7 +41,12 @@ fn binary(named: Option<&Path>) -> Result<PathBuf, ReachError> {
 /// The guard after the upgrade, once it is there.
 async fn replaced(client: &Client, binary: &Path) -> Result<Status, ReachError> {
     let before: Status = client.get("/api/v1/status").await?;
-    let _: Value = client.post(&format!("/api/v1/upgrade?binary={}", escaped(binary))).await?;
+    let asked = client.post::<Value>(&format!("/api/v1/upgrade?binary={}", escaped(binary))).await;
+    if let Err(ClientError::Refused { message }) = asked {
+        let message = format!("not upgraded, and nothing has changed: {message}");
+        return Err(ClientError::Refused { message }.into());
+    }
+    asked?;
     let until = Instant::now() + WITHIN;
     while Instant::now() < until {
         // In between nobody answers for a moment.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-use super::{http, until};
+use super::http::{self, Kept};
+use super::until;
 
 const CLIENTS: usize = 4;
 
@@ -16,18 +17,19 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// With `posts`, every other client writes.
+    /// Half of them keep their connections for as long as they may; with `posts`, half of each write.
     pub fn start(front: SocketAddr, posts: bool) -> Self {
         let (stop, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let client = |index: usize| {
             let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
+            let mut client = Client { front, keeps: index >= CLIENTS / 2, kept: None };
             std::thread::spawn(move || {
                 let mut failed = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
                     let answer = if posts && index.is_multiple_of(2) {
-                        http::post(front, "/reports", r#"{"title":"a","body":"b"}"#)
+                        client.ask("POST", "/reports", r#"{"title":"a","body":"b"}"#)
                     } else {
-                        http::get(front, "/health")
+                        client.ask("GET", "/health", "")
                     };
                     asked.fetch_add(1, Ordering::Relaxed);
                     if !matches!(&answer, Ok((200 | 201, _))) {
@@ -56,5 +58,23 @@ impl Crowd {
     pub fn end(self) -> Vec<String> {
         self.stop.store(true, Ordering::Relaxed);
         self.clients.into_iter().flat_map(|it| it.join().unwrap()).collect()
+    }
+}
+
+struct Client {
+    front: SocketAddr,
+    keeps: bool,
+    kept: Option<Kept>,
+}
+
+impl Client {
+    fn ask(&mut self, method: &str, path: &str, body: &str) -> http::Answer {
+        let mut connection = match self.kept.take() {
+            Some(kept) => kept,
+            None => Kept::connect(self.front)?,
+        };
+        let (answer, goes_on) = connection.ask(method, path, body)?;
+        self.kept = Some(connection).filter(|_| goes_on && self.keeps);
+        Ok(answer)
     }
 }

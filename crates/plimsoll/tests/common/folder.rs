@@ -73,7 +73,9 @@ impl Folder {
     /// The same as this user; as ourselves where we may not become another.
     pub fn as_user(&self, id: u32) -> (Command, PathBuf) {
         let exe = self.path().join("plimsoll");
-        fs::copy(EXE, &exe).unwrap();
+        if !exe.exists() {
+            fs::copy(EXE, &exe).unwrap();
+        }
         if !rustix::process::geteuid().is_root() {
             return (Command::new(&exe), exe);
         }

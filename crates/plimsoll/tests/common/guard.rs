@@ -36,12 +36,16 @@ impl Guard {
     }
 
     /// The next guard in the same folder, once this one has ended; what is left is that one's to deal with.
-    pub fn again(mut self) -> Self {
+    pub fn again(self) -> Self {
+        self.again_by(Command::new(EXE))
+    }
+
+    pub fn again_by(mut self, command: Command) -> Self {
         self.wait();
         self.succeeded = true;
         let folder = Arc::clone(&self.folder);
         let file = folder.file();
-        Self::launch(folder, Command::new(EXE), &[file.to_str().unwrap()])
+        Self::launch(folder, command, &[file.to_str().unwrap()])
     }
 
     /// What was started: init, or a guard that is alone.

@@ -47,24 +47,40 @@ pub struct Kept {
 
 impl Kept {
     pub fn open(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self::connect(address).unwrap()
+    }
+
+    pub fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// Panics where the connection has ended.
     pub fn get(&mut self, path: &str) -> (u16, String) {
-        write!(self.stream.get_mut(), "GET {path} HTTP/1.1\r\nhost: kept\r\n\r\n").unwrap();
+        let (answer, _) = self.ask("GET", path, "").unwrap();
+        answer
+    }
+
+    /// The answer, and whether more may be asked.
+    pub fn ask(&mut self, method: &str, path: &str, body: &str) -> io::Result<((u16, String), bool)> {
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: kept\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        self.stream.get_mut().write_all(request.as_bytes())?;
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            assert_ne!(self.stream.read_line(&mut head).unwrap(), 0, "the connection ended after {head:?}");
+            if self.stream.read_line(&mut head)? == 0 {
+                return Err(io::Error::other(format!("the connection ended after {head:?}")));
+            }
         }
-        let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap();
-        let length = head.to_ascii_lowercase();
-        let length = length.split("content-length: ").nth(1).and_then(|it| it.split("\r\n").next());
+        let (status, _) = parse(&head)?;
+        let head = head.to_ascii_lowercase();
+        let length = head.split("content-length: ").nth(1).and_then(|it| it.split("\r\n").next());
         let mut body = vec![0; length.and_then(|it| it.parse().ok()).expect("a length")];
-        self.stream.read_exact(&mut body).unwrap();
-        (status, String::from_utf8(body).unwrap())
+        self.stream.read_exact(&mut body)?;
+        Ok(((status, String::from_utf8_lossy(&body).into_owned()), !head.contains("connection: close")))
     }
 }
 

@@ -14,6 +14,7 @@ pub mod folder;
 pub mod guard;
 pub mod http;
 pub mod leftovers;
+pub mod memory_group;
 pub mod output;
 
 use std::path::Path;
@@ -24,6 +25,15 @@ use std::time::{Duration, Instant};
 pub fn not_run(lack: &str) {
     assert!(std::env::var_os("CI").is_none(), "not run, and CI runs everything: {lack}");
     println!("not run: {lack}");
+}
+
+/// Says so where it is not.
+pub fn is_root(what: &str) -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        not_run(&format!("{what} needs root"));
+    }
+    root
 }
 
 /// The binary under test.

@@ -1,12 +1,12 @@
 //! SIGKILL of the guard itself, again and again at random moments, under 200 requests a second.
 //!
-//! `PLIMSOLL_KILLS` says how often; a thousand take half an hour. Requests that were in flight at a kill may fail and are
-//! counted; any other that fails breaks the promise.
+//! `PLIMSOLL_KILLS` says how often; a thousand take twenty minutes. Requests that were in flight at a kill may fail and are
+//! counted; any other that fails breaks the promise, and so does any connection that is refused, whenever that is.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,18 +21,24 @@ use crate::error::Result;
 const KILLS_DEFAULT: u32 = 100;
 const CLIENTS: u32 = 10;
 const REQUESTS_PER_SECOND: u32 = 200;
-/// A guard that lived a second is replaced at once; the moment after that is drawn by lot.
-const LIFE_MIN: Duration = Duration::from_secs(1);
-const LIFE_SPREAD_MS: u64 = 600;
+/// From the answer of one guard to its end, at most: the moment is drawn by lot.
+const LIFE_MAX_MS: u64 = 1600;
+/// A guard that lives a second is replaced at once, however often. Of those that do not, so many in a row are.
+const LIVED_WELL: Duration = Duration::from_millis(1100);
+const QUICK_ENDS: u32 = 2;
 const FRONT_WITHIN_SECONDS: f64 = 0.25;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the error of a connection that was not had begins with.
+const CONNECT: &str = "connect";
 
 /// A request that was not answered well.
 #[derive(Debug)]
 struct Failed {
     sent: Instant,
     ended: Instant,
+    is_refused: bool,
     why: String,
 }
 
@@ -43,12 +49,12 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     stage.wait_for("ready", 1, READY_WITHIN, |_| ())?;
     let front = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let instance = stage.wait_for_process(Program::Sample.word(), None, READY_WITHIN)?;
-    let stop = AtomicBool::new(false);
+    let (stop, sent) = (AtomicBool::new(false), AtomicU64::new(0));
     let (failed, killed, answers) = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
             .map(|index| {
-                let stop = &stop;
-                scope.spawn(move || ask_on(front, index, stop))
+                let (stop, sent) = (&stop, &sent);
+                scope.spawn(move || ask_on(front, index, stop, sent))
             })
             .collect();
         let outcome = kill_on(&stage, front, kills.unwrap_or(KILLS_DEFAULT));
@@ -61,6 +67,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     // Until it is gone, what dies may still accept.
     let in_flight = |it: &&Failed| killed.iter().any(|(at, gone)| it.sent <= *gone && *at <= it.ended);
     let lost = failed.iter().filter(in_flight).count() as u64;
+    let refused = failed.iter().filter(|it| it.is_refused).count() as u64;
     let others: Vec<&Failed> = failed.iter().filter(|it| !in_flight(it)).collect();
     for it in others.iter().take(5) {
         println!("not in flight at a kill, and failed: {}", it.why);
@@ -72,7 +79,9 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
         Figure::times("the same, until the control socket does", &controls),
         Figure::counts("requests failed that were not in flight at a kill", &[others.len() as u64])
             .promised(0.0),
+        Figure::counts("connections refused", &[refused]).promised(0.0),
         Figure::counts("requests failed that were in flight, all kills together", &[lost]),
+        Figure::counts("requests sent, all together", &[sent.load(Ordering::Relaxed)]),
         Figure::counts("restarts of the service", &[u64::from(!same)]).promised(0.0),
     ])
 }
@@ -84,10 +93,15 @@ type Killed = (Instant, Instant);
 fn kill_on(stage: &Stage, front: SocketAddr, kills: u32) -> Result<(Vec<Killed>, Answers)> {
     let socket = stage.folder().join("state/plimsoll.sock");
     let (mut killed, mut answers) = (Vec::new(), Vec::new());
-    let mut lot = u64::from(std::process::id());
+    let (mut lot, mut quick) = (u64::from(std::process::id()), 0);
     for _ in 0..kills {
         lot = lot.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        thread::sleep(LIFE_MIN + Duration::from_millis((lot >> 33) % LIFE_SPREAD_MS));
+        let mut life = Duration::from_millis((lot >> 33) % LIFE_MAX_MS);
+        if quick == QUICK_ENDS {
+            life = life.max(LIVED_WELL);
+        }
+        quick = if life < LIVED_WELL { quick + 1 } else { 0 };
+        thread::sleep(life);
         let guard = stage.guard_pid();
         let at = Instant::now();
         signal(guard, Signal::KILL);
@@ -115,7 +129,7 @@ fn until_answered(ask: impl Fn() -> std::result::Result<(), String>) -> std::res
 }
 
 /// One client at its share of the pace, from when each request was due.
-fn ask_on(front: SocketAddr, index: u32, stop: &AtomicBool) -> Vec<Failed> {
+fn ask_on(front: SocketAddr, index: u32, stop: &AtomicBool, asked: &AtomicU64) -> Vec<Failed> {
     let every = Duration::from_secs(u64::from(CLIENTS)) / REQUESTS_PER_SECOND;
     let mut due = Instant::now() + every * index / CLIENTS;
     let mut failed = Vec::new();
@@ -123,21 +137,22 @@ fn ask_on(front: SocketAddr, index: u32, stop: &AtomicBool) -> Vec<Failed> {
         thread::sleep(due.saturating_duration_since(Instant::now()));
         due += every;
         let sent = Instant::now();
+        asked.fetch_add(1, Ordering::Relaxed);
         if let Err(why) = ask(front) {
-            failed.push(Failed { sent, ended: Instant::now(), why });
+            failed.push(Failed { sent, ended: Instant::now(), is_refused: why.starts_with(CONNECT), why });
         }
     }
     failed
 }
 
 fn ask(front: SocketAddr) -> std::result::Result<(), String> {
-    let connected = TcpStream::connect(front).map_err(|error| format!("connect: {error}"))?;
+    let connected = TcpStream::connect(front).map_err(|error| format!("{CONNECT}: {error}"))?;
     connected.set_read_timeout(Some(ANSWER_WITHIN)).map_err(|error| error.to_string())?;
     answered(connected, "/health")
 }
 
 fn ask_control(socket: &std::path::Path) -> std::result::Result<(), String> {
-    let connected = UnixStream::connect(socket).map_err(|error| format!("connect: {error}"))?;
+    let connected = UnixStream::connect(socket).map_err(|error| format!("{CONNECT}: {error}"))?;
     connected.set_read_timeout(Some(ANSWER_WITHIN)).map_err(|error| error.to_string())?;
     answered(connected, "/healthz")
 }

@@ -13,7 +13,7 @@ use plimsoll_front::config::{AccessLogConfig, AccessLogStyle, Limits, Network};
 use toml::Spanned;
 
 use super::model::Front;
-use super::section::Section;
+use super::section::{Section, WrongWord};
 use super::service::address;
 
 const HTTP_DEFAULT: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8080));
@@ -87,20 +87,15 @@ fn networks(section: &Section<'_>, key: &'static str) -> Vec<Network> {
 }
 
 fn access_log(section: &Section<'_>, folder: &Path) -> Option<AccessLogConfig> {
-    let style = section.text("format", "json").map_or(AccessLogStyle::Json, |written| {
-        match written.get_ref().as_str() {
-            "json" => AccessLogStyle::Json,
-            "common" => AccessLogStyle::Common,
-            other => {
-                let hint = "write format = \"json\" (the default) or format = \"common\"";
-                section.error(written.span(), format!("\"{other}\" is no format of an access log"), hint);
-                AccessLogStyle::Json
-            }
-        }
-    });
+    let styles = [("json", AccessLogStyle::Json), ("common", AccessLogStyle::Common)];
+    let hint = "write format = \"json\" (the default) or format = \"common\"";
+    let style = section.choice("format", &styles, WrongWord::IsNo { what: "format of an access log", hint });
     let file = section.text("file", "access.log");
     if file.is_none() && !section.has("file") {
         section.error(section.span.clone(), "the access log has no file", "write file = \"access.log\"");
     }
-    Some(AccessLogConfig { path: folder.join(file?.into_inner()), style })
+    Some(AccessLogConfig {
+        path: folder.join(file?.into_inner()),
+        style: style.unwrap_or(AccessLogStyle::Json),
+    })
 }

@@ -4,8 +4,13 @@ use plimsoll_front::config::ReplayPolicy;
 use toml::Spanned;
 
 use crate::config::model::Route;
-use crate::config::section::Section;
+use crate::config::section::{Section, WrongWord};
 use crate::config::suggest::nearest;
+
+const REPLAYS: [(&str, ReplayPolicy); 3] =
+    [("safe", ReplayPolicy::Safe), ("always", ReplayPolicy::Always), ("never", ReplayPolicy::Never)];
+const REPLAY_HINT: &str =
+    "write \"safe\" (the default), \"always\" where the service can bear a request twice, or \"never\"";
 
 pub(super) fn read(section: &Section<'_>, services: &[&str]) -> Option<Route> {
     let host = section.text("host", "example.org");
@@ -18,21 +23,13 @@ pub(super) fn read(section: &Section<'_>, services: &[&str]) -> Option<Route> {
         Some(service) => known_service(section, &service, services)?,
         None => only_service(section, services)?,
     };
-    let replay = section.text("replay", "safe").map_or(ReplayPolicy::Safe, |written| match written.get_ref().as_str() {
-        "safe" => ReplayPolicy::Safe,
-        "always" => ReplayPolicy::Always,
-        "never" => ReplayPolicy::Never,
-        other => {
-            let hint = "write \"safe\" (the default), \"always\" where the service can bear a request twice, or \"never\"";
-            section.error(written.span(), format!("\"{other}\" is no replay policy"), hint);
-            ReplayPolicy::Safe
-        }
-    });
+    let replay =
+        section.choice("replay", &REPLAYS, WrongWord::IsNo { what: "replay policy", hint: REPLAY_HINT });
     Some(Route {
         host: host.map(|host| host.into_inner().to_ascii_lowercase()),
         path: path.map(Spanned::into_inner),
         service,
-        replay,
+        replay: replay.unwrap_or(ReplayPolicy::Safe),
         timeout: section.positive_duration("timeout", "60s").map(Spanned::into_inner),
     })
 }

@@ -62,10 +62,16 @@ impl Facts<'_> {
         let run = self.command(&[Path::new("run"), &self.file])?;
         // Unlike a signal it fails, and says why, where the file is wrong.
         let reload = self.command(&[Path::new("reload"), Path::new("--config"), &self.file])?;
+        let (where_to, user) = if self.is_user {
+            ("~/.config/systemd/user/plimsoll.service", " --user")
+        } else {
+            ("/etc/systemd/system/plimsoll.service", "")
+        };
         // Writing into a string cannot fail.
         let _ = write!(
             unit,
-            "# Written by `plimsoll export systemd`.\n\
+            "# Written by `plimsoll export systemd`. Where it is to be found: {where_to}; then\n\
+             # `systemctl{user} daemon-reload` and `systemctl{user} enable --now plimsoll`.\n\
              [Unit]\n\
              Description=Plimsoll keeps {} up\n\
              After=network.target\n\
@@ -74,6 +80,7 @@ impl Facts<'_> {
              [Service]\n\
              Type=notify\n\
              NotifyAccess=main\n\
+             # `plimsoll upgrade` replaces this program while the services run on; `systemctl restart` stops them first.\n\
              ExecStart={}\n\
              ExecReload={}\n\
              Restart=always\n\
