@@ -213,7 +213,7 @@ impl Keeper {
         self.copier.send(Ask::Pin(reply)).map_err(|_| ended())?;
         let pinned = pinned.recv_timeout(PIN_WITHIN).map_err(|_| ended())??;
         let before = self.engine.last();
-        let taken = self.engine.snapshot(pinned, progress, self.shared.stop())?;
+        let taken = self.engine.snapshot(pinned, progress, self.shared.ended())?;
         let foreign_pages = taken.foreign_pages;
         let taken_json = taken.json();
         let _ = self.copier.send(Ask::Scanned { table: taken.table, foreign_pages });

@@ -30,7 +30,13 @@ pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Resu
     bar.clear();
     let restored = restored?;
     let restored_in = began.elapsed();
-    let booted = boot::boot(service, &chosen.config.folder, &chosen.vault.database, &copy)?;
+    let at = boot::Scene {
+        folder: &chosen.config.folder,
+        database: &chosen.vault.database,
+        copy: &copy,
+        scratch: scratch.path(),
+    };
+    let booted = boot::boot(service, &at)?;
     if args.json {
         let value = json!({
             "vault": chosen.vault.name,

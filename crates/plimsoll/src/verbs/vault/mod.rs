@@ -5,6 +5,7 @@ mod bar;
 mod boot;
 mod drill;
 mod list;
+mod names;
 mod prune;
 mod replace;
 mod restore;
