@@ -231,7 +231,7 @@ impl Copier {
         if foreign_pages > 0 {
             self.alarm(&Alarm::Overwritten { pages: foreign_pages }, Millis::now());
             // What differs is copied when it begins again.
-            let _ = std::fs::remove_file(self.engine.state.folder().join("head.json"));
+            let _ = self.engine.state.head.forget();
             self.detach();
         }
         if !self.engine.config.is_continuous {

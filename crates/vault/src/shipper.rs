@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::image::{Image, Pin};
 use crate::leap::{Leap, Reader};
 use crate::names::{Hash, Millis, SegmentName};
 use crate::outbox::Outbox;
+use crate::page_hash::PageHash;
 use crate::page_one::PageOne;
 use crate::plan;
 use crate::position::{Epoch, Position, Tx};
 use crate::seal::{Effort, Seal};
-use crate::segment::{Builder, Follower, Segment, SegmentError};
-use crate::state::{Head, State};
-use crate::table::{PageHash, Table};
+use crate::segment::{Builder, Cut, Follower, Segment, SegmentError};
+use crate::state::State;
+use crate::table::Table;
 use crate::tail::{Committed, Look, Tail};
 use crate::tripwire::{Alarm, Before};
 use crate::wal::{Frame, Header, Walker};
@@ -103,7 +105,7 @@ impl Shipper {
             return Err(Error::Unfit { path: database.path.clone(), why });
         }
         let (one, hash) = database.page_one()?;
-        let head = state.head();
+        let head = state.head.get();
         let position = head.map(|it| it.position).or(newest);
         let table = head.map_or(Ok(None), |head| table_at(&common, state, head.position));
         let head_page_bytes = head.and_then(|it| it.walker).map_or(one.page_bytes, |it| it.header.page_bytes);
@@ -289,8 +291,8 @@ impl Shipper {
     /// Copies what is new; whether there was something.
     fn copy(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
         let is_new = self.gather(alarms)?;
-        if let Some(segment) = self.builder.take(Millis::now()) {
-            self.send(&segment)?;
+        if let Some(cut) = self.builder.take(Millis::now()) {
+            self.send(&cut)?;
         }
         Ok(is_new)
     }
@@ -305,9 +307,8 @@ impl Shipper {
             },
             Look::Began(header, committed) => (self.began(header)?, committed),
         };
-        let mut tail = Tail::new(&self.database);
-        let frames = committed.frames;
-        tail.read(&mut walker, frames, |frame| {
+        let mut tail = self.tail.take();
+        let read = tail.read(&mut walker, committed.frames, |frame| {
             if frame.commit_pages > 0 {
                 self.pages = frame.commit_pages;
             }
@@ -316,7 +317,9 @@ impl Shipper {
                 alarms.extend(self.note_page_one(frame.data, Some(pages)));
             }
             self.push(frame)
-        })?;
+        });
+        self.tail = tail;
+        read?;
         self.walker = Some(walker);
         if self.builder.is_open() {
             let why = "its log has committed frames without a commit at their end".to_owned();
@@ -342,13 +345,14 @@ impl Shipper {
     }
 
     fn push(&mut self, frame: Frame<'_>) -> Result<()> {
-        for segment in self.builder.push(frame, Millis::now()) {
-            self.send(&segment)?;
+        for cut in self.builder.push(frame, Millis::now()) {
+            self.send(&cut)?;
         }
         Ok(())
     }
 
-    fn send(&mut self, segment: &Segment) -> Result<()> {
+    fn send(&mut self, cut: &Cut) -> Result<()> {
+        let Cut { segment, hashes } = cut;
         self.is_clean = false;
         let stored = self.common.seal.pack(segment.raw(), Effort::Quick)?;
         let header = &segment.header;
@@ -363,8 +367,7 @@ impl Shipper {
         };
         self.common.outbox.put(&name.to_string(), stored)?;
         let is_counted = self.table.is_some() || self.changes.is_some();
-        for frame in segment.frames().filter(|_| is_counted) {
-            let hash = PageHash::of(frame.data);
+        for (frame, hash) in segment.frames().zip(hashes.iter().copied()).filter(|_| is_counted) {
             if let Some(table) = &mut self.table {
                 table.set(frame.page, hash);
                 if frame.commit_pages > 0 {
@@ -379,7 +382,7 @@ impl Shipper {
     }
 
     fn remember(&mut self, state: &State) -> Result<()> {
-        state.set_head(&Head {
+        state.head.set(Head {
             position: self.builder.position(),
             walker: self.walker,
             device: self.database.id.device,
@@ -401,8 +404,8 @@ impl Shipper {
         let held = began.elapsed();
         pressed?;
         // What was gathered is shipped after the writers go on; a crash before that shows as a gap.
-        if let Some(segment) = self.builder.take(Millis::now()) {
-            self.send(&segment)?;
+        if let Some(cut) = self.builder.take(Millis::now()) {
+            self.send(&cut)?;
         }
         self.remember(state)?;
         Ok(Some(held))

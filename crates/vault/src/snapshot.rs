@@ -11,10 +11,11 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Pin};
 use crate::manifest::{FORMAT, Facts, Manifest, Object};
 use crate::names::{Hash, Millis, SnapshotName};
+use crate::page_hash::PageHash;
 use crate::progress::{Phase, Progress};
 use crate::seal::{Effort, Seal};
 use crate::shipper::Common;
-use crate::table::{PageHash, Table};
+use crate::table::Table;
 
 /// Chunks of a database up to so many bytes are this large; larger ones have fewer, larger chunks.
 const CHUNKS: [(u64, u32); 3] = [(4 << 30, 256 << 10), (64 << 30, 1 << 20), (u64::MAX, 4 << 20)];
