@@ -10,9 +10,9 @@ use crate::catalogue::Catalogue;
 use crate::copier::Ask;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::fence::{BEAT_EVERY, Fence};
 use crate::manifest::Contents;
 use crate::names::Millis;
+use crate::position::{Epoch, Tx};
 use crate::progress::{Progress, Silent};
 use crate::restore::Restorer;
 use crate::shared::Shared;
@@ -75,8 +75,6 @@ pub struct Keeper {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
     copier: SyncSender<Ask>,
-    fence: Fence,
-    beat: Option<Instant>,
     due: Due,
 }
 
@@ -90,10 +88,10 @@ struct Due {
 }
 
 impl Keeper {
-    pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>, fence: Fence) -> Self {
+    pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>) -> Self {
         let now = Instant::now();
         let due = Due { snapshot: None, verify: now, merge: now + MERGE_EVERY, prune: now + MERGE_EVERY };
-        Self { engine, shared, copier, fence, beat: None, due }
+        Self { engine, shared, copier, due }
     }
 
     /// Until the vault ends.
@@ -105,13 +103,9 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.fence.release(self.engine.store());
     }
 
     fn look(&mut self) {
-        if !self.is_ours() {
-            return;
-        }
         self.look_at_store();
         let now = Instant::now();
         if self.is_snapshot_due() {
@@ -150,22 +144,6 @@ impl Keeper {
         }
     }
 
-    /// Nobody else writes to the target. Where it cannot be asked, we go on.
-    fn is_ours(&mut self) -> bool {
-        if self.beat.is_some_and(|it| it.elapsed() < BEAT_EVERY) {
-            return true;
-        }
-        match self.fence.claim(self.engine.store(), Millis::now()) {
-            Err(error @ Error::Fenced { .. }) => {
-                self.shared.problem("vault_fenced", "page", error.to_string());
-                self.shared.end();
-                return false;
-            }
-            Ok(()) | Err(_) => self.beat = Some(Instant::now()),
-        }
-        true
-    }
-
     fn look_at_store(&self) {
         let Some((why, since)) = self.engine.outbox().backlog().problem else {
             self.shared.solved("vault_store");
@@ -198,7 +176,10 @@ impl Keeper {
         let Some(newest) = snapshots.iter().max() else { return true };
         let segments = self.engine.outbox().segments().unwrap_or_default();
         let end = plan::end(&snapshots, &segments);
-        let leads = status.epoch.is_none() || end.is_some_and(|it| Some(it.0.to_string()) == status.epoch);
+        let leads_to = |(epoch, tx): (Epoch, Tx)| {
+            Some(epoch.to_string()) == status.epoch && status.tx.is_some_and(|it| tx.0 >= it)
+        };
+        let leads = status.epoch.is_none() || end.is_some_and(leads_to);
         if leads {
             let age = Millis::now().since(newest.time);
             self.due.snapshot = Some(Instant::now() + self.engine.config.every.saturating_sub(age));

@@ -36,6 +36,7 @@ pub mod retention;
 pub mod seal;
 pub mod segment;
 pub mod shared;
+mod shipped;
 pub mod shipper;
 pub mod snapshot;
 pub mod sqlite_version;

@@ -14,10 +14,10 @@ use crate::names::{Hash, Millis, SegmentName};
 use crate::outbox::Outbox;
 use crate::page_hash::PageHash;
 use crate::page_one::PageOne;
-use crate::plan;
 use crate::position::{Epoch, Position, Tx};
 use crate::seal::{Effort, Seal};
-use crate::segment::{Builder, Cut, Follower, Segment, SegmentError};
+use crate::segment::{Builder, Cut};
+use crate::shipped;
 use crate::state::State;
 use crate::table::Table;
 use crate::tail::{Committed, Look, Tail};
@@ -107,7 +107,6 @@ impl Shipper {
         let (one, hash) = database.page_one()?;
         let head = state.head.get();
         let position = head.map(|it| it.position).or(newest);
-        let table = head.map_or(Ok(None), |head| table_at(&common, state, head.position));
         let head_page_bytes = head.and_then(|it| it.walker).map_or(one.page_bytes, |it| it.header.page_bytes);
         let now = Instant::now();
         let mut shipper = Self {
@@ -128,23 +127,26 @@ impl Shipper {
             database,
             leap,
         };
-        if let Some(head) = head
-            && shipper.resume(&head)?
-        {
+        let Some(head) = head else {
+            shipper.skip_to_end()?;
+            shipper.remember(state)?;
+            return Ok((shipper, Began::Fresh));
+        };
+        if shipper.resume(&head)? {
             // Without one, the next snapshot's scan becomes it.
-            shipper.table = table.unwrap_or(None);
+            shipper.table = shipped::at(&shipper.common, state, head.position).unwrap_or(None);
             return Ok((shipper, Began::Resumed));
         }
         // A store that is away for now is waited for: what differs can be found once it is back.
-        let table = match table {
+        let known = match shipped::all(&shipper.common, state, head.position) {
             Err(error) if error.is_refusal() => None,
-            table => table?,
+            known => known?,
         };
-        let began = match (table, head) {
-            (Some(table), Some(head)) if shipper.before.one.page_bytes == head_page_bytes => {
-                shipper.bridge(table, head.position)?
+        let began = match known {
+            Some((table, from)) if shipper.before.one.page_bytes == head_page_bytes => {
+                shipper.bridge(table, from)?
             }
-            (_, _) => {
+            Some(_) | None => {
                 shipper.skip_to_end()?;
                 Began::Fresh
             }
@@ -171,12 +173,18 @@ impl Shipper {
         // All first pages of this generation may be in the file.
         let mut again = Walker::new(header);
         let mut ones = Vec::new();
-        self.tail.read(&mut again, walker.frames, |frame| {
+        let read = self.tail.read(&mut again, walker.frames, |frame| {
             if frame.page == 1 {
                 ones.push(frame.data.to_vec());
             }
             Ok(())
-        })?;
+        });
+        match read {
+            Ok(()) => {}
+            // A machine that lost power may have less in its log than was copied from it.
+            Err(Error::Unfit { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
         if again.checksum != walker.checksum {
             return Ok(false);
         }
@@ -543,34 +551,6 @@ impl Shipper {
             Some(_) | None => Ok(()),
         }
     }
-}
-
-/// The table that was saved, brought up to `position` by what was shipped since. None where that cannot be done.
-fn table_at(common: &Common, state: &State, position: Position) -> Result<Option<Table>> {
-    let Some((mut table, at)) = Table::load(&state.table())? else { return Ok(None) };
-    if at == position {
-        return Ok(Some(table));
-    }
-    let mut follower = Follower::new(at);
-    for step in plan::follow(&common.outbox.segments()?, at.epoch, at.tx, position.tx) {
-        let name = step.segment.to_string();
-        let segment = common.seal.open(&common.outbox.get_checked(&name, step.segment.hash)?, &name)?;
-        let failed = |source| Error::Segment { name: name.clone(), source };
-        let segment = Segment::parse(segment).map_err(failed)?;
-        let mut changed = Vec::new();
-        let follow = follower.follow::<SegmentError>(&segment, position.tx, |frame| {
-            changed.push((frame.page, frame.commit_pages, PageHash::of(frame.data)));
-            Ok(())
-        });
-        follow.map_err(failed)?;
-        for (page, commit_pages, hash) in changed {
-            table.set(page, hash);
-            if commit_pages > 0 {
-                table.resize(commit_pages);
-            }
-        }
-    }
-    Ok((follower.position() == position).then_some(table))
 }
 
 /// The beginning of an epoch that nothing leads to; what was missed counts as one transaction.

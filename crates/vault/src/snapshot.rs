@@ -78,7 +78,7 @@ pub fn take(
     let image = Image::open(database, &pin)?;
     let last = last.filter(|it| it.recipients == recipients);
     let mut chunks =
-        Chunks { common, known: last.map(Remembered::index).unwrap_or_default(), stored_bytes: 0 };
+        Chunks { common, stop, known: last.map(Remembered::index).unwrap_or_default(), stored_bytes: 0 };
     let size = u64::from(image.pages) * u64::from(image.page_bytes);
     let chunk_bytes = CHUNKS.iter().find(|(up_to, _)| size <= *up_to).map_or(4 << 20, |it| it.1);
     let chunk_pages = (chunk_bytes / image.page_bytes).max(1);
@@ -155,6 +155,7 @@ fn publish(common: &Common, manifest: &Manifest) -> Result<SnapshotName> {
 
 struct Chunks<'a> {
     common: &'a Common,
+    stop: &'a AtomicBool,
     /// What is stored already, by its bytes before compression.
     known: HashMap<Hash, Object>,
     stored_bytes: u64,
@@ -168,7 +169,7 @@ impl Chunks<'_> {
         let stored = self.common.seal.pack(bytes, Effort::Quick)?;
         let object = Object { hash: Hash::of(&stored), bytes: stored.len() as u64 };
         self.stored_bytes += object.bytes;
-        self.common.outbox.put(&object.hash.chunk(), stored)?;
+        self.common.outbox.put_in_time(&object.hash.chunk(), stored, self.stop)?;
         self.known.insert(raw, object);
         Ok(object)
     }

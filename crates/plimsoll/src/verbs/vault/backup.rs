@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use plimsoll_vault::engine::{Engine, Pinned, pin_log};
@@ -47,8 +48,11 @@ fn here(engine: &Engine) -> Result<serde_json::Value, VaultError> {
     let fence = Fence::new(&engine.state)?;
     fence.claim(engine.store(), Millis::now())?;
     let bar = Bar::new();
+    let (done, over) = sync_channel::<()>(0);
     let taken = std::thread::scope(|scope| {
         scope.spawn(|| engine.outbox().carry());
+        let sleep = move |time| !matches!(over.recv_timeout(time), Err(RecvTimeoutError::Timeout));
+        scope.spawn(|| fence.keep(engine.store(), sleep));
         let taken = take(engine, &bar);
         if taken.is_ok() && !engine.outbox().drain(SEND_WITHIN) {
             engine.outbox().end();
@@ -57,6 +61,7 @@ fn here(engine: &Engine) -> Result<serde_json::Value, VaultError> {
             ));
         }
         engine.outbox().end();
+        drop(done);
         taken
     });
     fence.release(engine.store());
