@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::database::read_at;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::position::Position;
 use crate::wal::Walker;
 
@@ -64,7 +65,14 @@ impl HeadFile {
         bytes.push(b'\n');
         bytes.extend(hash.as_bytes());
         bytes.resize(PLACE_BYTES, b'\n');
-        self.file.write_all_at(&bytes, offset(place.turn)).map_err(failed())?;
+        let (first, rest) = bytes.split_at(PLACE_BYTES / 4);
+        let write = || {
+            fault::step()?;
+            self.file.write_all_at(first, offset(place.turn))?;
+            fault::step()?;
+            self.file.write_all_at(rest, offset(place.turn) + first.len() as u64)
+        };
+        write().map_err(failed())?;
         *last = (place.turn, Some(head));
         Ok(())
     }

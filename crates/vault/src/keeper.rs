@@ -303,12 +303,7 @@ impl Keeper {
 
     fn verify_named(&self, short: Option<&str>, progress: &dyn Progress) -> Result<serde_json::Value> {
         let catalogue = Catalogue::read(self.engine.store())?;
-        let found = match short {
-            Some(short) => catalogue.named(short),
-            None => catalogue.snapshots.last().copied(),
-        };
-        let snapshot = found.ok_or(plan::PlanError::Nothing)?;
-        self.verify(&snapshot, progress)
+        self.verify(&catalogue.chosen(short)?, progress)
     }
 }
 

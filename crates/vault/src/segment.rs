@@ -290,11 +290,11 @@ impl Follower {
 
     /// Goes through one segment, up to and with transaction `upto`, and calls `apply` for each frame of those not
     /// applied yet. A segment may begin before our position: what is known already is checked and passed over.
-    pub fn follow<E: From<SegmentError>>(
+    pub fn follow<'a, E: From<SegmentError>>(
         &mut self,
-        segment: &Segment,
+        segment: &'a Segment,
         upto: Tx,
-        mut apply: impl FnMut(Frame<'_>) -> Result<(), E>,
+        mut apply: impl FnMut(Frame<'a>) -> Result<(), E>,
     ) -> Result<Follow, E> {
         let header = &segment.header;
         if let Some(from) = header.bridge

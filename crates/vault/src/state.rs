@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::head::HeadFile;
 
 #[derive(Debug)]
@@ -76,12 +77,19 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     name.push(".new");
     let beside = PathBuf::from(name);
     let write = || {
+        fault::step()?;
         let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
+        let (first, rest) = bytes.split_at(bytes.len() / 2);
+        file.write_all(first)?;
+        fault::step()?;
+        file.write_all(rest)?;
         if sync {
+            fault::step()?;
             file.sync_all()?;
         }
+        fault::step()?;
         fs::rename(&beside, path)?;
+        fault::step()?;
         if sync { sync_folder(path) } else { Ok(()) }
     };
     write().map_err(Error::file("write", path))
@@ -89,7 +97,12 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
 
 /// Makes the names in the folder of `path` lasting.
 pub(crate) fn sync_folder(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// The folder that `path` is in; a name alone is in the current one.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

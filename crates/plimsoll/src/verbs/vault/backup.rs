@@ -11,7 +11,7 @@ use plimsoll_vault::keeper::Wanted;
 use plimsoll_vault::names::Millis;
 
 use super::bar::Bar;
-use super::{VaultError, ask_running, bytes, choose, open_here, print_json};
+use super::{VaultError, ask_running, bytes, choose, counted, open_here, print_json};
 use crate::cli::{Exit, Global, OneVault};
 
 /// What is to go to a bucket is waited for so long; the rest goes there with the next run.
@@ -31,12 +31,12 @@ pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Resu
     let number = |key: &str| done[key].as_u64().unwrap_or(0);
     writeln!(
         out,
-        "snapshot {} of {}, at transaction {}: {} tables, {} rows, {} stored",
+        "snapshot {} of {}, at transaction {}: {}, {}, {} stored",
         text("snapshot"),
         chosen.vault.name,
         number("tx"),
-        number("tables"),
-        number("rows"),
+        counted(number("tables"), "table"),
+        counted(number("rows"), "row"),
         bytes(number("stored_bytes"))
     )?;
     writeln!(out, "it counts as a backup once it was restored: plimsoll vault verify {}", chosen.vault.name)?;

@@ -1,10 +1,11 @@
 //! `plimsoll vault verify`: restore it into a scratch place, compare, and say whether it is a backup.
 
 use std::io::Write;
+use std::time::Duration;
 
+use plimsoll_guard::tell::span_words;
 use plimsoll_vault::catalogue::Catalogue;
 use plimsoll_vault::keeper::Wanted;
-use plimsoll_vault::plan::PlanError;
 use plimsoll_vault::restore::Restorer;
 use plimsoll_vault::store::Store;
 use plimsoll_vault::verify;
@@ -24,10 +25,10 @@ pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> R
         print_json(out, &done)?;
         return Ok(Exit::Done);
     }
-    let seconds = std::time::Duration::from_millis(done["took_ms"].as_u64().unwrap_or(0)).as_secs_f64();
+    let took = span_words(Duration::from_millis(done["took_ms"].as_u64().unwrap_or(0)));
     writeln!(
         out,
-        "snapshot {} is a backup: restored in {seconds:.1} s, {} rows equal, integrity and foreign keys checked",
+        "snapshot {} is a backup: restored in {took}, {} rows equal, integrity and foreign keys checked",
         done["snapshot"].as_str().unwrap_or_default(),
         done["rows"].as_u64().unwrap_or(0)
     )?;
@@ -38,17 +39,9 @@ pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> R
 }
 
 fn here(chosen: &Chosen, short: Option<&str>) -> Result<serde_json::Value, VaultError> {
-    let store = Store::open(&chosen.vault.store)?;
+    let store = Store::look(&chosen.vault.store)?;
     let seal = chosen.vault.seal()?;
-    let catalogue = Catalogue::read(&store)?;
-    let snapshot = match short {
-        Some(short) => catalogue.named(short).ok_or_else(|| {
-            VaultError::Usage(format!(
-                "no snapshot, or more than one, begins with {short}: see plimsoll vault list"
-            ))
-        })?,
-        None => *catalogue.snapshots.last().ok_or(plimsoll_vault::Error::Plan(PlanError::Nothing))?,
-    };
+    let snapshot = Catalogue::read(&store)?.chosen(short)?;
     let bar = Bar::new();
     let scratch = tempfile::Builder::new().prefix("plimsoll-verify-").tempdir()?;
     let restorer = Restorer { store: &store, seal: &seal };
