@@ -197,12 +197,12 @@ fn every_command_of_the_runbook_does_what_it_says() {
             .replace("s3://backups/reports", &store)
             .replace("/tmp/then.db", elsewhere.path().join("then.db").to_str().unwrap())
             .replace("--replace", "--replace --yes")
-            .replace("plimsoll ", "\"$PLIMSOLL\" ");
+            .replace("plimsoll ", "\"$PLIMSOLL\" --state \"$STATE\" ");
         let is_away = command.contains("--from");
         let mut shell = std::process::Command::new("sh");
         shell.args(["-ec", &command]).current_dir(if is_away { elsewhere.path() } else { folder });
         common::forget_developer(&mut shell);
-        shell.env("PLIMSOLL", common::EXE).env("PLIMSOLL_STATE", guard.folder.state());
+        shell.env("PLIMSOLL", common::EXE).env("STATE", guard.folder.state());
         if !is_away {
             shell.env("PLIMSOLL_CONFIG", guard.folder.file());
         }

@@ -16,7 +16,6 @@ pub mod copier;
 pub mod database;
 pub mod engine;
 pub mod error;
-#[cfg_attr(not(feature = "faults"), expect(unreachable_pub, reason = "tests alone need it"))]
 pub mod fault;
 pub mod fence;
 pub mod head;

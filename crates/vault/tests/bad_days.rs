@@ -3,7 +3,6 @@
 
 mod common;
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -97,31 +96,6 @@ fn one_that_is_locked_exclusively_is_said_to_be() {
     assert!(status.problems.iter().any(|it| it.contains("locked")), "{:?}", status.problems);
     drop(app);
     until(&agent, "copied once it is let go", |it| it.mode == Mode::Continuous && it.problems.is_empty());
-}
-
-#[test]
-fn a_store_that_may_not_be_written_to_is_told_and_waited_for() {
-    if rustix::process::geteuid().is_root() {
-        // Root may write anywhere; a file in the way stands in for it in the agent's own tests.
-        return;
-    }
-    let ground = Ground::new();
-    let app = ground.app();
-    write(&app, 0..5);
-    let (agent, _news) = start(ground.config());
-    until(&agent, "verified", |it| it.verified.is_some());
-    let store = ground.path("store");
-    let allow = |mode| std::fs::set_permissions(&store, std::fs::Permissions::from_mode(mode)).unwrap();
-    allow(0o500);
-    write(&app, 5..8);
-    until(&agent, "told", |it| it.problems.iter().any(|it| it.contains("waits on this disk")));
-    allow(0o700);
-    until(&agent, "well", |it| it.problems.is_empty() && it.waiting_bytes == 0);
-    drop(agent);
-    assert_eq!(
-        ground.restore(Target::Latest, "latest.db").unwrap().contents,
-        contents_of(&ground.database())
-    );
 }
 
 /// The snapshot as one that was taken when the clock said something else.

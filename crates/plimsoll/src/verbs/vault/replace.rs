@@ -187,19 +187,22 @@ struct Service<'a> {
 
 impl Service<'_> {
     fn stop(&self) -> Result<(), VaultError> {
-        self.order(Order::Stop)
+        self.order(|args, out| order::run(Order::Stop, args, self.global, out))
     }
 
     /// Ready again, by its own health check.
     fn start(&self) -> Result<(), VaultError> {
-        self.order(Order::Start)
+        self.order(|args, out| order::start_or_give_up(args, self.global, out))
     }
 
-    fn order(&self, order: Order) -> Result<(), VaultError> {
+    fn order(
+        &self,
+        give: impl FnOnce(&OneService, &mut dyn Write) -> Result<Exit, ReachError>,
+    ) -> Result<(), VaultError> {
         let Some(name) = &self.name else { return Ok(()) };
         let args = OneService { service: name.clone(), json: false };
         // What it says goes where progress goes.
-        match order::run(order, &args, self.global, &mut std::io::stderr()) {
+        match give(&args, &mut std::io::stderr()) {
             Ok(_) | Err(ReachError::Client(ClientError::Unreachable { .. })) => Ok(()),
             Err(error) => Err(error.into()),
         }
