@@ -203,9 +203,6 @@ fn every_command_of_the_runbook_does_what_it_says() {
         shell.args(["-ec", &command]).current_dir(if is_away { elsewhere.path() } else { folder });
         common::forget_developer(&mut shell);
         shell.env("PLIMSOLL", common::EXE).env("STATE", guard.folder.state());
-        if !is_away {
-            shell.env("PLIMSOLL_CONFIG", guard.folder.file());
-        }
         let output = shell.output().unwrap();
         assert!(output.status.success(), "{command}: {}{}", stdout(&output), stderr(&output));
         if is_away {
@@ -273,4 +270,42 @@ fn what_is_asked_for_wrongly_is_told_with_what_would_be_right() {
     assert!(!nowhere.exists(), "it was made by looking for it");
     let left = std::fs::read_dir(guard.folder.path()).unwrap().flatten();
     assert!(left.into_iter().all(|it| !it.file_name().to_string_lossy().contains("restored")));
+}
+
+#[test]
+fn an_encrypted_vault_is_opened_by_its_key_alone() {
+    use age::secrecy::ExposeSecret as _;
+    let (right, wrong) = (age::x25519::Identity::generate(), age::x25519::Identity::generate());
+    let guard = start(&format!("recipients = [\"{}\"]\n", right.to_public()));
+    let key = |name: &str, key: &age::x25519::Identity| {
+        guard.folder.write(name, &format!("# a key\n{}\n", key.to_string().expose_secret()))
+    };
+    let (right, wrong) = (key("right.key", &right), key("wrong.key", &wrong));
+    post(&guard, 3);
+    copied(&guard);
+    until("the first is taken", || vault(&guard).snapshots == 1 || vault(&guard).last_snapshot.is_some());
+    let from = format!("file://{}", guard.folder.path().join("store").display());
+    let into = guard.folder.path().join("restored.db");
+    let restore = |identity: Option<&Path>| {
+        let into = into.to_str().unwrap();
+        let mut args = vec!["restore", "--from", &from, "--into", into];
+        args.extend(identity.iter().flat_map(|it| ["--identity", it.to_str().unwrap()]));
+        cli(&guard, &args)
+    };
+    for (identity, code, told) in [
+        (None, 1, "is encrypted: no identity is given"),
+        (Some(wrong.as_path()), 1, "the identity is not one of its recipients"),
+        (Some(Path::new("/no/such.key")), 2, "/no/such.key: cannot read"),
+    ] {
+        let refused = restore(identity);
+        assert_exit(&refused, code);
+        assert!(stderr(&refused).contains(told), "{}", stderr(&refused));
+    }
+    assert_exit(&restore(Some(&right)), 0);
+    assert_eq!(bodies(&into), bodies(&guard.folder.path().join("reports.db")));
+    // Nothing is a backup there until somebody who has the key has restored it.
+    assert_exit(&cli(&guard, &["verify"]), 1);
+    assert_eq!(json(&guard, &["list"])["snapshots"][0]["is_backup"], false);
+    assert_exit(&cli(&guard, &["verify", "--identity", right.to_str().unwrap()]), 0);
+    assert_eq!(json(&guard, &["list"])["snapshots"][0]["is_backup"], true);
 }

@@ -124,6 +124,10 @@ impl Keeper {
         }
         if now >= self.due.prune {
             let pruned = prune::run(&self.engine, Millis::now(), true).map(drop);
+            // Somebody who has the key may have verified meanwhile.
+            if let Ok(catalogue) = Catalogue::read(self.engine.store()) {
+                self.count(&catalogue);
+            }
             self.due.prune = now + self.settled("vault_prune", pruned, PRUNE_EVERY);
         }
     }
@@ -239,7 +243,7 @@ impl Keeper {
         self.count(&catalogue);
         self.warn_of_version();
         if !self.engine.common.seal.can_open() {
-            let message = "snapshots cannot be verified here, since no identity is configured: none counts as a backup until somebody who has the key runs `plimsoll vault verify`";
+            let message = "snapshots cannot be verified here, since no identity is configured: none counts as a backup until somebody who has the key runs `plimsoll vault verify --identity FILE`";
             self.shared.problem("vault_no_identity", "warning", message.to_owned());
             return Ok(());
         }

@@ -18,7 +18,7 @@ use plimsoll_vault::progress::Silent;
 use plimsoll_vault::shipper::{Began, Shipper};
 use rusqlite::Connection;
 
-const RESTORES: u64 = 16;
+const RESTORES: u64 = 40;
 const INCIDENT_EVERY: u64 = 4;
 const STEPS_MAX: u64 = 60;
 /// About 300 transactions a second.

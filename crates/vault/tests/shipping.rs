@@ -191,3 +191,53 @@ fn a_head_that_is_behind_the_store_takes_nothing_back() {
         assert_eq!(restored.contents.rows(), 10 + more);
     }
 }
+
+#[test]
+fn nothing_of_the_application_is_touched() {
+    let (with, without) = (Ground::new(), Ground::new());
+    let files = |ground: &Ground| {
+        let entries = std::fs::read_dir(ground.folder.path()).unwrap().flatten();
+        let mut names: Vec<_> =
+            entries.map(|it| it.file_name()).filter(|it| it != "state" && it != "store").collect();
+        names.sort();
+        names
+    };
+    let settings = |app: &rusqlite::Connection| {
+        let names = [
+            "journal_mode",
+            "wal_autocheckpoint",
+            "synchronous",
+            "user_version",
+            "schema_version",
+            "page_count",
+        ];
+        names.map(|name| {
+            app.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
+                .unwrap()
+        })
+    };
+    let fill = |app: &rusqlite::Connection, rows: std::ops::Range<i64>| {
+        for row in rows {
+            app.execute("INSERT INTO t(body, at) VALUES (zeroblob(300), ?1)", [row]).unwrap();
+        }
+    };
+    let apps = [with.app(), without.app()];
+    let engine = with.engine();
+    let (mut shipper, _) = engine.attach().unwrap();
+    snapshot(&engine, &mut shipper);
+    for round in 0..10 {
+        for app in &apps {
+            fill(app, round * 200..round * 200 + 200);
+        }
+        shipper.tick(&engine.state).unwrap();
+    }
+    assert_eq!(settings(&apps[0]), settings(&apps[1]));
+    assert_eq!(files(&with), files(&without));
+    drop((shipper, engine));
+    for app in apps {
+        app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    }
+    // Byte for byte, but for the counter of changes and who wrote last.
+    let bytes = |ground: &Ground| std::fs::read(ground.database()).unwrap();
+    assert_eq!(bytes(&with)[100..], bytes(&without)[100..]);
+}

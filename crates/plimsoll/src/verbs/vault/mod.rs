@@ -13,12 +13,13 @@ mod status;
 mod verify;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use plimsoll_vault::agent::{self, ask};
 use plimsoll_vault::engine::Engine;
 use plimsoll_vault::keeper::{Answer, Wanted};
 use plimsoll_vault::names::Millis;
+use plimsoll_vault::seal::Seal;
 use plimsoll_vault::{Error, VaultConfig};
 
 use self::bar::Bar;
@@ -166,6 +167,14 @@ fn open_here(vault: VaultConfig) -> Result<Engine, VaultError> {
     Engine::open(vault)?.ok_or_else(|| {
         VaultError::No(format!("another process has this vault, and does not answer at {}", socket.display()))
     })
+}
+
+/// With the key of a file on top, if one is given.
+fn with_key(seal: Seal, identity: Option<&Path>) -> Result<Seal, VaultError> {
+    let Some(path) = identity else { return Ok(seal) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| VaultError::Usage(format!("identity {}: cannot read: {error}", path.display())))?;
+    Ok(seal.with_identity(&text, path)?)
 }
 
 fn print_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), VaultError> {

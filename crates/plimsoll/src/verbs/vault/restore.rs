@@ -14,7 +14,7 @@ use plimsoll_vault::store::{Store, StoreConfig};
 use serde_json::json;
 
 use super::bar::Bar;
-use super::{VaultError, bytes, choose, counted, print_json, replace, time};
+use super::{VaultError, bytes, choose, counted, print_json, replace, time, with_key};
 use crate::cli::{Exit, Global, VaultRestore};
 
 pub(super) fn run(args: &VaultRestore, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
@@ -24,10 +24,7 @@ pub(super) fn run(args: &VaultRestore, global: &Global, out: &mut dyn Write) -> 
         let chosen = choose(args.vault.as_deref(), global)?;
         (Store::look(&chosen.vault.store)?, chosen.vault.seal()?, Some(chosen))
     };
-    let seal = match &args.identity {
-        Some(path) => seal.with_identity(&std::fs::read_to_string(path)?, path)?,
-        None => seal,
-    };
+    let seal = with_key(seal, args.identity.as_deref())?;
     let target = target(args, &store)?;
     let restorer = Restorer { store: &store, seal: &seal };
     if args.replace {

@@ -11,16 +11,15 @@ use plimsoll_vault::store::Store;
 use plimsoll_vault::verify;
 
 use super::bar::Bar;
-use super::{Chosen, VaultError, ask_running, choose, print_json};
+use super::{Chosen, VaultError, ask_running, choose, print_json, with_key};
 use crate::cli::{Exit, Global, VaultVerify};
 
 pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
     let chosen = choose(args.vault.as_deref(), global)?;
     let wanted = Wanted::Verify { snapshot: args.snapshot.clone() };
-    let done = match ask_running(&chosen.vault, &wanted)? {
-        Some(done) => done,
-        None => here(&chosen, args.snapshot.as_deref())?,
-    };
+    // A running vault has the keys of its configuration alone.
+    let asked = if args.identity.is_some() { None } else { ask_running(&chosen.vault, &wanted)? };
+    let done = asked.map_or_else(|| here(&chosen, args), Ok)?;
     if args.json {
         print_json(out, &done)?;
         return Ok(Exit::Done);
@@ -38,10 +37,10 @@ pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> R
     Ok(Exit::Done)
 }
 
-fn here(chosen: &Chosen, short: Option<&str>) -> Result<serde_json::Value, VaultError> {
+fn here(chosen: &Chosen, args: &VaultVerify) -> Result<serde_json::Value, VaultError> {
     let store = Store::look(&chosen.vault.store)?;
-    let seal = chosen.vault.seal()?;
-    let snapshot = Catalogue::read(&store)?.chosen(short)?;
+    let seal = with_key(chosen.vault.seal()?, args.identity.as_deref())?;
+    let snapshot = Catalogue::read(&store)?.chosen(args.snapshot.as_deref())?;
     let bar = Bar::new();
     let scratch = tempfile::Builder::new().prefix("plimsoll-verify-").tempdir()?;
     let restorer = Restorer { store: &store, seal: &seal };
