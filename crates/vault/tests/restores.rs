@@ -20,6 +20,7 @@ use rusqlite::Connection;
 
 const RESTORES: u64 = 40;
 const INCIDENT_EVERY: u64 = 4;
+const SNAPSHOT_EVERY: u64 = 7;
 const STEPS_MAX: u64 = 60;
 /// About 300 transactions a second.
 const PAUSE: Duration = Duration::from_millis(3);
@@ -115,12 +116,17 @@ impl Vault<'_> {
         let (mut shipper, began) = engine.attach().ok()?;
         let leads = engine.outbox().snapshots().is_ok_and(|it| !it.is_empty());
         if began == Began::Fresh || !leads {
-            let pinned = pin_log(&engine, &mut shipper).ok()?;
-            let taken = engine.snapshot(pinned, &Silent, &false.into()).ok()?;
-            shipper.adopt(taken.table?);
-            shipper.save_table(&engine.state).ok()?;
+            take(&engine, &mut shipper)?;
         }
         Some((engine, shipper))
+    }
+
+    /// As the keeper does it daily: a restore begins at the last one.
+    fn snapshot(&mut self) {
+        self.running = self.opened().and_then(|(engine, mut shipper)| {
+            take(&engine, &mut shipper)?;
+            Some((engine, shipper))
+        });
     }
 
     /// Ticks until all that was committed by now is in the store.
@@ -190,6 +196,15 @@ impl Vault<'_> {
     }
 }
 
+fn take(engine: &Engine, shipper: &mut Shipper) -> Option<()> {
+    let pinned = pin_log(engine, shipper).ok()?;
+    let taken = engine.snapshot(pinned, &Silent, &false.into()).ok()?;
+    if let Some(table) = taken.table {
+        shipper.adopt(table);
+    }
+    shipper.save_table(&engine.state).ok()
+}
+
 fn newest_segment(ground: &Ground) -> Option<(PathBuf, String)> {
     let epochs = fs::read_dir(ground.path("store/log")).ok()?.flatten();
     let segments = epochs.flat_map(|epoch| fs::read_dir(epoch.path()).unwrap().flatten());
@@ -229,6 +244,9 @@ fn every_restore_is_what_the_database_was_whatever_happened_before() {
                 incidents += 1;
                 let incident = INCIDENTS[usize::try_from(round / INCIDENT_EVERY).unwrap() % INCIDENTS.len()];
                 vault.befall(incident, drawn, &app);
+            }
+            if round % SNAPSHOT_EVERY == 0 {
+                vault.snapshot();
             }
             vault.catch_up();
             let into = ground.path("restored.db");
