@@ -28,14 +28,16 @@ impl Endpoint {
         })
     }
 
-    pub(crate) fn port(&self) -> Option<u16> {
+    /// `None` for a socket's path.
+    pub fn port(&self) -> Option<u16> {
         match self {
             Self::Tcp(address) => Some(address.port()),
             Self::Unix(_) => None,
         }
     }
 
-    pub(crate) fn socket(&self) -> Option<&str> {
+    /// `None` for a port.
+    pub fn socket(&self) -> Option<&str> {
         match self {
             Self::Tcp(_) => None,
             Self::Unix(path) => path.to_str(),

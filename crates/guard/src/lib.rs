@@ -15,7 +15,7 @@ pub mod ledger;
 pub mod logs;
 mod nursery;
 pub mod placeholders;
-mod probe;
+pub mod probe;
 mod quick;
 pub mod records;
 mod state;

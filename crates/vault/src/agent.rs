@@ -97,7 +97,7 @@ fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
                 match claim(&engine) {
                     Ok(fence) => {
                         shared.solved("vault_fenced");
-                        work(&Arc::new(engine), fence, shared);
+                        work(&Arc::new(engine), &fence, shared);
                         return;
                     }
                     Err(error) => shared.problem("vault_fenced", "page", error.to_string()),
@@ -124,15 +124,21 @@ fn claim(engine: &Engine) -> Result<Fence> {
     }
 }
 
-fn work(engine: &Arc<Engine>, fence: Fence, shared: &Arc<Shared>) {
+fn work(engine: &Arc<Engine>, fence: &Fence, shared: &Arc<Shared>) {
     let (copier_asks, asks) = sync_channel(ASKS_MAX);
     let (order, orders) = sync_channel(ASKS_MAX);
     let socket = socket_path(engine.state.folder());
     let mut crew = Crew { shared: Arc::clone(shared), threads: Vec::new() };
     let copier = Copier::new(Arc::clone(engine), Arc::clone(shared));
     crew.spawn("copying", move || copier.run(&asks));
-    let keeper = Keeper::new(Arc::clone(engine), Arc::clone(shared), copier_asks, fence);
+    let keeper = Keeper::new(Arc::clone(engine), Arc::clone(shared), copier_asks);
     crew.spawn("keeping", move || keeper.run(&orders));
+    let (its, told, ours) = (Arc::clone(engine), Arc::clone(shared), fence.clone());
+    crew.spawn("beating", move || {
+        if let Err(error) = ours.keep(its.store(), |time| told.sleep(time)) {
+            told.problem("vault_fenced", "page", error.to_string());
+        }
+    });
     let outbox = Arc::clone(engine.outbox());
     crew.spawn("sending", move || outbox.carry());
     match listen(&socket) {
@@ -151,6 +157,7 @@ fn work(engine: &Arc<Engine>, fence: Fence, shared: &Arc<Shared>) {
         let _ = thread.join();
     }
     let _ = std::fs::remove_file(&socket);
+    fence.release(engine.store());
 }
 
 /// The threads of one vault.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::manifest::{FORMAT, Facts, Manifest};
 use crate::names::{self, Hash, Millis, SegmentName, SnapshotName, VerifiedName};
+use crate::plan::PlanError;
 use crate::position::Tx;
 use crate::seal::Seal;
 use crate::store::Store;
@@ -106,11 +107,16 @@ impl Catalogue {
         self.snapshots.iter().rev().find(|it| self.is_backup(it)).copied()
     }
 
-    /// By the first digits of its hash, as they are shown.
-    pub fn named(&self, short: &str) -> Option<SnapshotName> {
+    /// By the first digits of its hash, as they are shown; without them the newest.
+    pub fn chosen(&self, short: Option<&str>) -> Result<SnapshotName> {
+        let Some(short) = short else {
+            return self.snapshots.last().copied().ok_or(Error::Plan(PlanError::Nothing));
+        };
         let mut fitting = self.snapshots.iter().filter(|it| it.hash.to_string().starts_with(short));
-        let found = fitting.next()?;
-        fitting.next().is_none().then_some(*found)
+        match (fitting.next(), fitting.next()) {
+            (Some(found), None) => Ok(*found),
+            (None | Some(_), _) => Err(Error::Plan(PlanError::NoSuch(short.to_owned()))),
+        }
     }
 
     /// The highest transaction of anything.

@@ -213,11 +213,14 @@ impl Copier {
         if !self.engine.has_log()? {
             return self.engine.pin_whole();
         }
-        if self.shipper.is_none() {
-            self.shipper = Some(self.engine.attach()?.0);
-        }
-        let Some(shipper) = &mut self.shipper else { return Err(Error::Ended("nothing is copied")) };
-        pin_log(&self.engine, shipper)
+        let mut shipper = match self.shipper.take() {
+            Some(shipper) => shipper,
+            None if self.engine.config.is_continuous => self.attach()?,
+            None => self.engine.attach()?.0,
+        };
+        let pinned = pin_log(&self.engine, &mut shipper);
+        self.shipper = Some(shipper);
+        pinned
     }
 
     fn scanned(&mut self, table: Option<Table>, foreign_pages: usize) {
@@ -231,7 +234,7 @@ impl Copier {
         if foreign_pages > 0 {
             self.alarm(&Alarm::Overwritten { pages: foreign_pages }, Millis::now());
             // What differs is copied when it begins again.
-            let _ = std::fs::remove_file(self.engine.state.folder().join("head.json"));
+            let _ = self.engine.state.head.forget();
             self.detach();
         }
         if !self.engine.config.is_continuous {

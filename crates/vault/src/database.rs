@@ -53,7 +53,7 @@ impl Database {
         let kind =
             rustix::fs::statfs(&path).map_err(|error| Error::file("look at", &path)(error.into()))?.f_type;
         let kind = u32::try_from(kind & 0xffff_ffff).unwrap_or(0);
-        if let Some((_, name)) = NETWORK.iter().find(|(number, _)| *number == kind) {
+        if let Some(name) = network(kind) {
             let why = format!(
                 "it is on {name}, where the write-ahead log is not safe to read from here; run the vault on the machine that has the disk"
             );
@@ -106,6 +106,11 @@ impl Database {
         let again = PageOne::parse(&page).ok_or_else(unfit)?;
         Ok((again, Hash::of(&page)))
     }
+}
+
+/// What the file system is called, if it is one of another machine.
+fn network(kind: u32) -> Option<&'static str> {
+    NETWORK.iter().find(|(number, _)| *number == kind).map(|(_, name)| *name)
 }
 
 /// The file beside a database: `-wal`, `-shm`, `-journal`.
@@ -163,6 +168,13 @@ mod tests {
         drop(app);
         drop(ours);
         assert_eq!(std::fs::read(database.beside("-wal")).unwrap(), before);
+    }
+
+    #[test]
+    fn file_systems_of_other_machines_are_known_by_their_numbers() {
+        // As <linux/magic.h> has them: NFS, SMB2, v9fs; ext4, tmpfs, overlayfs.
+        assert_eq!([0x6969, 0xfe53_4d42, 0x0102_1997].map(network), [Some("NFS"), Some("SMB"), Some("9P")]);
+        assert_eq!([0xef53, 0x0102_1994, 0x794c_7630].map(network), [None; 3]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::catalogue::{Catalogue, Identity};
 use crate::config::VaultConfig;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::image::Pin;
 use crate::leap::Reader;
 use crate::outbox::Outbox;
@@ -19,7 +20,7 @@ use crate::position::{Epoch, Position, Tx};
 use crate::progress::Progress;
 use crate::shipper::{Began, Common, Shipper, next_epoch};
 use crate::snapshot::{self, Remembered, Taken};
-use crate::state::{Head, State};
+use crate::state::State;
 use crate::store::Store;
 use crate::table::Table;
 
@@ -97,7 +98,7 @@ impl Engine {
 
     /// Where the store ends, for when nothing is remembered here.
     fn newest(&self) -> Option<Position> {
-        if let Some(head) = self.state.head() {
+        if let Some(head) = self.state.head.get() {
             return Some(head.position);
         }
         let catalogue = Catalogue::read(self.store()).ok()?;
@@ -132,7 +133,7 @@ impl Engine {
             Position::begin(next_epoch(last.map(|it| it.epoch)), last.map_or(Tx(0), |it| it.tx.next()));
         let reader = Reader::begin(&copied, copied.connect()?)?;
         let head = Head { position, walker: None, device: database.id.device, inode: database.id.inode };
-        self.state.set_head(&head)?;
+        self.state.head.set(head)?;
         Ok(Pinned {
             database: copied,
             pin: Some(Pin { reader, position, log: None }),

@@ -10,7 +10,7 @@ use crate::state::State;
 use crate::store::Store;
 
 /// Between two signs of life.
-pub const BEAT_EVERY: Duration = Duration::from_secs(20);
+const BEAT_EVERY: Duration = Duration::from_secs(20);
 /// Without one for so long, a writer is gone.
 const GONE_AFTER: Duration = Duration::from_secs(90);
 
@@ -56,6 +56,17 @@ impl Fence {
         store.put(WRITER, serde_json::to_vec(&ours).unwrap_or_default())?;
         // Of two that claim at the same moment, the one that was overwritten sees it here or at its next beat.
         self.refuse_other(store, now)
+    }
+
+    /// Says so again and again until `sleep` says that it is over; an error once somebody else writes. Where the store
+    /// cannot be reached, we go on. Long work must not stand in the way of this: it has a thread of its own.
+    pub fn keep(&self, store: &Store, mut sleep: impl FnMut(Duration) -> bool) -> Result<()> {
+        while !sleep(BEAT_EVERY) {
+            if let Err(error @ Error::Fenced { .. }) = self.claim(store, Millis::now()) {
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     fn refuse_other(&self, store: &Store, now: Millis) -> Result<()> {

@@ -10,9 +10,9 @@ use crate::catalogue::Catalogue;
 use crate::copier::Ask;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::fence::{BEAT_EVERY, Fence};
 use crate::manifest::Contents;
 use crate::names::Millis;
+use crate::position::{Epoch, Tx};
 use crate::progress::{Progress, Silent};
 use crate::restore::Restorer;
 use crate::shared::Shared;
@@ -75,8 +75,6 @@ pub struct Keeper {
     engine: Arc<Engine>,
     shared: Arc<Shared>,
     copier: SyncSender<Ask>,
-    fence: Fence,
-    beat: Option<Instant>,
     due: Due,
 }
 
@@ -90,10 +88,10 @@ struct Due {
 }
 
 impl Keeper {
-    pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>, fence: Fence) -> Self {
+    pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>) -> Self {
         let now = Instant::now();
         let due = Due { snapshot: None, verify: now, merge: now + MERGE_EVERY, prune: now + MERGE_EVERY };
-        Self { engine, shared, copier, fence, beat: None, due }
+        Self { engine, shared, copier, due }
     }
 
     /// Until the vault ends.
@@ -105,13 +103,9 @@ impl Keeper {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
-        self.fence.release(self.engine.store());
     }
 
     fn look(&mut self) {
-        if !self.is_ours() {
-            return;
-        }
         self.look_at_store();
         let now = Instant::now();
         if self.is_snapshot_due() {
@@ -130,6 +124,10 @@ impl Keeper {
         }
         if now >= self.due.prune {
             let pruned = prune::run(&self.engine, Millis::now(), true).map(drop);
+            // Somebody who has the key may have verified meanwhile.
+            if let Ok(catalogue) = Catalogue::read(self.engine.store()) {
+                self.count(&catalogue);
+            }
             self.due.prune = now + self.settled("vault_prune", pruned, PRUNE_EVERY);
         }
     }
@@ -148,22 +146,6 @@ impl Keeper {
                 RETRY.min(every)
             }
         }
-    }
-
-    /// Nobody else writes to the target. Where it cannot be asked, we go on.
-    fn is_ours(&mut self) -> bool {
-        if self.beat.is_some_and(|it| it.elapsed() < BEAT_EVERY) {
-            return true;
-        }
-        match self.fence.claim(self.engine.store(), Millis::now()) {
-            Err(error @ Error::Fenced { .. }) => {
-                self.shared.problem("vault_fenced", "page", error.to_string());
-                self.shared.end();
-                return false;
-            }
-            Ok(()) | Err(_) => self.beat = Some(Instant::now()),
-        }
-        true
     }
 
     fn look_at_store(&self) {
@@ -198,7 +180,10 @@ impl Keeper {
         let Some(newest) = snapshots.iter().max() else { return true };
         let segments = self.engine.outbox().segments().unwrap_or_default();
         let end = plan::end(&snapshots, &segments);
-        let leads = status.epoch.is_none() || end.is_some_and(|it| Some(it.0.to_string()) == status.epoch);
+        let leads_to = |(epoch, tx): (Epoch, Tx)| {
+            Some(epoch.to_string()) == status.epoch && status.tx.is_some_and(|it| tx.0 >= it)
+        };
+        let leads = status.epoch.is_none() || end.is_some_and(leads_to);
         if leads {
             let age = Millis::now().since(newest.time);
             self.due.snapshot = Some(Instant::now() + self.engine.config.every.saturating_sub(age));
@@ -213,7 +198,7 @@ impl Keeper {
         self.copier.send(Ask::Pin(reply)).map_err(|_| ended())?;
         let pinned = pinned.recv_timeout(PIN_WITHIN).map_err(|_| ended())??;
         let before = self.engine.last();
-        let taken = self.engine.snapshot(pinned, progress, self.shared.stop())?;
+        let taken = self.engine.snapshot(pinned, progress, self.shared.ended())?;
         let foreign_pages = taken.foreign_pages;
         let taken_json = taken.json();
         let _ = self.copier.send(Ask::Scanned { table: taken.table, foreign_pages });
@@ -258,7 +243,7 @@ impl Keeper {
         self.count(&catalogue);
         self.warn_of_version();
         if !self.engine.common.seal.can_open() {
-            let message = "snapshots cannot be verified here, since no identity is configured: none counts as a backup until somebody who has the key runs `plimsoll vault verify`";
+            let message = "snapshots cannot be verified here, since no identity is configured: none counts as a backup until somebody who has the key runs `plimsoll vault verify --identity FILE`";
             self.shared.problem("vault_no_identity", "warning", message.to_owned());
             return Ok(());
         }
@@ -322,12 +307,7 @@ impl Keeper {
 
     fn verify_named(&self, short: Option<&str>, progress: &dyn Progress) -> Result<serde_json::Value> {
         let catalogue = Catalogue::read(self.engine.store())?;
-        let found = match short {
-            Some(short) => catalogue.named(short),
-            None => catalogue.snapshots.last().copied(),
-        };
-        let snapshot = found.ok_or(plan::PlanError::Nothing)?;
-        self.verify(&snapshot, progress)
+        self.verify(&catalogue.chosen(short)?, progress)
     }
 }
 

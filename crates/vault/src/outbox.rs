@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use crate::store::Store;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Between two looks whether there is room, and whether it is still wanted.
+const ROOM_EVERY: Duration = Duration::from_millis(500);
 /// Between a sequence number and a name; `/` becomes [`SLASH`].
 const SEPARATOR: char = '~';
 const SLASH: char = '+';
@@ -100,6 +103,24 @@ impl Outbox {
             }
         }
         self.spool(name, bytes)
+    }
+
+    /// As [`put`](Self::put), for what can wait: half of the spool stays free for transactions, and a store that is only
+    /// slow is waited for, until `stop` is set.
+    pub fn put_in_time(&self, name: &str, bytes: Vec<u8>, stop: &AtomicBool) -> Result<()> {
+        let length = bytes.len() as u64;
+        let mut inner = self.lock();
+        while inner.bytes + length > self.bytes_max / 2 && !inner.queue.is_empty() {
+            if stop.load(Ordering::Relaxed) || inner.ended {
+                return Err(Error::Ended("it was ended while it waited for the store"));
+            }
+            if let Some((why, _)) = &inner.problem {
+                return Err(self.refused(name, format!("the store does not take anything: {why}")));
+            }
+            inner = self.changed.wait_timeout(inner, ROOM_EVERY).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        drop(inner);
+        self.put(name, bytes)
     }
 
     fn spool(&self, name: &str, bytes: Vec<u8>) -> Result<()> {

@@ -39,6 +39,8 @@ pub struct Step {
 pub enum PlanError {
     #[error("there is no snapshot in the store")]
     Nothing,
+    #[error("no snapshot, or more than one, begins with {0}: see `plimsoll vault list`")]
+    NoSuch(String),
     #[error("nothing as old as {0} is kept: the oldest snapshot is of {1}")]
     TooOld(jiff::Timestamp, jiff::Timestamp),
     #[error("transaction {0} is older than what is kept: the oldest snapshot is at transaction {1}")]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::page_hash::PageHash;
 use crate::wal::Frame;
 
 /// One uninterrupted series of transactions, by one writer. A gap begins a new one.
@@ -74,10 +75,13 @@ impl Link {
         Self(hasher)
     }
 
-    pub fn add(&mut self, frame: Frame<'_>) {
+    /// Each page is hashed by itself, so that its hash can be used elsewhere too.
+    pub fn add(&mut self, frame: Frame<'_>) -> PageHash {
+        let hash = PageHash::of(frame.data);
         self.0.update(&frame.page.to_be_bytes());
         self.0.update(&frame.commit_pages.to_be_bytes());
-        self.0.update(frame.data);
+        self.0.update(hash.bytes());
+        hash
     }
 
     pub fn finish(&self) -> Chain {

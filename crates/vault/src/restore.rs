@@ -3,7 +3,9 @@
 //! Everything happens in a file beside the target. Each object is compared with its hash, each transaction with the
 //! chain, the whole with what the live database said of itself at the same position. Only then it is renamed.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +17,7 @@ use crate::catalogue::{self, Catalogue, Identity};
 use crate::check;
 use crate::database::beside;
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::manifest::{Contents, Facts, Manifest};
 use crate::names::{Hash, Millis, SnapshotName};
 use crate::plan::{self, Bound, Step, Target};
@@ -22,7 +25,7 @@ use crate::position::{Position, Tx};
 use crate::progress::{Phase, Progress};
 use crate::seal::Seal;
 use crate::segment::{Follower, Segment, SegmentError};
-use crate::state::sync_folder;
+use crate::state::{folder_of, sync_folder};
 use crate::store::Store;
 
 /// Chunks that are fetched at the same time.
@@ -64,6 +67,11 @@ impl Restorer<'_> {
     pub fn restore(&self, target: Target, into: &Path, progress: &dyn Progress) -> Result<Restored> {
         for suffix in ["", "-wal", "-shm", "-journal"] {
             refuse_in_the_way(&beside(into, suffix))?;
+        }
+        let folder = folder_of(into);
+        if !folder.is_dir() {
+            let why = "there is no such folder to restore into".to_owned();
+            return Err(Error::Unfit { path: folder.to_owned(), why });
         }
         let scratch = Scratch::beside(into)?;
         let restored = self.build(target, &scratch.path, progress)?;
@@ -112,21 +120,24 @@ impl Restorer<'_> {
     ) -> Result<Restored> {
         let manifest = catalogue::manifest(self.store, identity, &plan.snapshot)?;
         let facts = catalogue::facts(self.store, self.seal, &manifest)?;
+        fault::step().map_err(Error::file("make", path))?;
         let file = File::create(path).map_err(Error::file("make", path))?;
         self.pages(&manifest, &facts, &file, path, progress)?;
         let mut end = End { position: manifest.position, time: manifest.time, pages: manifest.pages };
         let wanted = if plan.steps.is_empty() {
             Some(facts.contents)
         } else {
-            let found = check::contents_of(path, facts.contents.rows(), progress)?;
-            check::equal(&found, Some(&facts.contents))?;
+            // One that was compared before was these very bytes, by their hashes.
+            if !catalogue.is_backup(&plan.snapshot) {
+                let found = check::contents_of(path, facts.contents.rows(), progress)?;
+                check::equal(&found, Some(&facts.contents))?;
+            }
             end =
                 self.transactions(identity, &plan.steps, end, manifest.page_bytes, &file, path, progress)?;
             self.facts_at(identity, catalogue, end.position)?
         };
         let bytes = u64::from(end.pages) * u64::from(manifest.page_bytes);
-        file.set_len(bytes).and_then(|()| file.sync_all()).map_err(Error::file("write", path))?;
-        let contents = check::whole(path, wanted.as_ref(), progress)?;
+        let contents = finished(&file, bytes, path, || check::whole(path, wanted.as_ref(), progress))?;
         Ok(Restored {
             snapshot: plan.snapshot,
             position: end.position,
@@ -174,7 +185,7 @@ impl Restorer<'_> {
                 let length = chunk_bytes.min(total - offset);
                 let done = self
                     .chunk(object.hash, *raw, length)
-                    .and_then(|bytes| file.write_all_at(&bytes, offset).map_err(Error::file("write", path)));
+                    .and_then(|bytes| write(file, &bytes, offset).map_err(Error::file("write", path)));
                 if let Err(error) = done {
                     failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                     next.store(usize::MAX / 2, Ordering::Relaxed);
@@ -248,6 +259,25 @@ impl Restorer<'_> {
     }
 }
 
+/// Gives the file its length and lets the disk have it, while `check` reads it.
+fn finished<T>(file: &File, bytes: u64, path: &Path, check: impl FnOnce() -> Result<T>) -> Result<T> {
+    let failed = || Error::file("write", path);
+    fault::step().and_then(|()| file.set_len(bytes)).map_err(failed())?;
+    fault::step().map_err(failed())?;
+    std::thread::scope(|scope| {
+        let sync = scope.spawn(|| file.sync_all());
+        let checked = check();
+        let synced = sync.join().map_err(|_| Error::Ended("syncing ended by a fault of its own"))?;
+        synced.map_err(failed())?;
+        checked
+    })
+}
+
+fn write(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fault::step()?;
+    file.write_all_at(bytes, offset)
+}
+
 /// How far it has come.
 #[derive(Clone, Copy, Debug)]
 struct End {
@@ -274,20 +304,19 @@ fn apply(
         Bound::Time(time) => segment.seen_by(time).unwrap_or(Tx(segment.header.first.0 - 1)),
     };
     let page_bytes = u64::from(segment.header.page_bytes);
-    let mut failed = None;
+    // Of each page the last of its versions alone is written.
+    let mut pages = BTreeMap::new();
     let done = follower.follow::<SegmentError>(segment, upto, |frame| {
-        if failed.is_none() {
-            let offset = u64::from(frame.page.saturating_sub(1)) * page_bytes;
-            failed = file.write_all_at(frame.data, offset).err();
-        }
+        pages.insert(frame.page, frame.data);
         if frame.commit_pages > 0 {
             end.pages = frame.commit_pages;
         }
         Ok(())
     });
     done.map_err(|source| Error::Segment { name, source })?;
-    if let Some(error) = failed {
-        return Err(Error::file("write", path)(error));
+    for (page, data) in pages {
+        let offset = u64::from(page.saturating_sub(1)) * page_bytes;
+        write(file, data, offset).map_err(Error::file("write", path))?;
     }
     let reached = follower.position().tx;
     let seen = segment.header.marks.iter().filter(|(tx, _)| *tx <= reached).map(|(_, time)| *time).max();
@@ -323,8 +352,13 @@ impl Scratch {
     }
 
     fn name(self, target: &Path) -> Result<()> {
-        let named = fs::hard_link(&self.path, target).and_then(|()| sync_folder(target));
-        named.map_err(Error::file("name", target))
+        let name = || {
+            fault::step()?;
+            fs::hard_link(&self.path, target)?;
+            fault::step()?;
+            sync_folder(target)
+        };
+        name().map_err(Error::file("name", target))
     }
 }
 

@@ -66,9 +66,11 @@ pub fn outlived<'a>(
     now: Millis,
 ) -> Vec<&'a SegmentName> {
     let begin = begin(history, now);
-    let base = snapshots.iter().filter(|it| it.time < begin).max();
-    let Some(base) = base else { return Vec::new() };
-    segments.iter().filter(|it| it.last <= base.tx && it.time < begin).collect()
+    let Some(base) = snapshots.iter().filter(|it| it.time < begin).max() else { return Vec::new() };
+    // The clock may have stood wrong: by their transactions too nothing within `history` begins before it.
+    let within = snapshots.iter().filter(|it| it.time >= begin).map(|it| it.tx);
+    let floor = within.chain([base.tx]).min().unwrap_or(base.tx);
+    segments.iter().filter(|it| it.last <= floor && it.time < begin).collect()
 }
 
 fn day(time: Millis) -> u64 {

@@ -1,5 +1,6 @@
 //! Bytes made small and, where there are recipients, unreadable to all but those with the key.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
@@ -23,6 +24,11 @@ const AGE_MAGIC: &[u8] = b"age-encryption.org/v1";
 const WINDOW_LOG: u32 = 27;
 /// No object unpacks to more.
 const UNPACKED_BYTES_MAX: u64 = 2 << 30;
+
+thread_local! {
+    /// Ten times a second its memory would be had and given back.
+    static QUICK: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// Packs and opens.
 #[derive(Clone, Default)]
@@ -115,11 +121,14 @@ impl Seal {
 
 fn compress(raw: &[u8], effort: Effort) -> std::io::Result<Vec<u8>> {
     match effort {
-        Effort::Quick => {
-            let mut compressor = zstd::bulk::Compressor::new(1)?;
+        Effort::Quick => QUICK.with_borrow_mut(|kept| {
+            let compressor = match kept {
+                Some(compressor) => compressor,
+                None => kept.insert(zstd::bulk::Compressor::new(1)?),
+            };
             compressor.include_checksum(true)?;
             compressor.compress(raw)
-        }
+        }),
         Effort::Thorough => {
             let mut compressor = zstd::bulk::Compressor::new(3)?;
             compressor.include_checksum(true)?;

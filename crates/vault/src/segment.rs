@@ -9,6 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Millis, Part};
+use crate::page_hash::PageHash;
 use crate::position::{Chain, Epoch, Link, Position, Tx};
 use crate::wal::Frame;
 
@@ -120,8 +121,17 @@ pub struct Builder {
     part: u16,
     table: Vec<u8>,
     pages: Vec<u8>,
+    /// Of each page.
+    hashes: Vec<PageHash>,
     /// Frames of whole transactions.
     whole: usize,
+}
+
+/// A segment, and the hash of each of its pages in their order.
+#[derive(Debug)]
+pub struct Cut {
+    pub segment: Segment,
+    pub hashes: Vec<PageHash>,
 }
 
 impl Builder {
@@ -137,6 +147,7 @@ impl Builder {
             part: 0,
             table: Vec::new(),
             pages: Vec::new(),
+            hashes: Vec::new(),
             whole: 0,
         }
     }
@@ -152,9 +163,9 @@ impl Builder {
     }
 
     /// Takes one more frame; what has become long enough comes back as segments.
-    pub fn push(&mut self, frame: Frame<'_>, time: Millis) -> Vec<Segment> {
+    pub fn push(&mut self, frame: Frame<'_>, time: Millis) -> Vec<Cut> {
         let link = self.link.get_or_insert_with(|| Link::after(self.position.chain));
-        link.add(frame);
+        self.hashes.push(link.add(frame));
         self.table.extend(frame.page.to_be_bytes());
         self.table.extend(frame.commit_pages.to_be_bytes());
         self.pages.extend(frame.data);
@@ -176,11 +187,11 @@ impl Builder {
     }
 
     /// All whole transactions that are not cut yet.
-    pub fn take(&mut self, time: Millis) -> Option<Segment> {
+    pub fn take(&mut self, time: Millis) -> Option<Cut> {
         (self.whole > 0).then(|| self.cut(self.whole, time, false))
     }
 
-    fn cut(&mut self, frames: usize, time: Millis, is_open: bool) -> Segment {
+    fn cut(&mut self, frames: usize, time: Millis, is_open: bool) -> Cut {
         let last = if is_open { self.position.tx.next() } else { self.position.tx };
         let header = SegmentHeader {
             vault: self.vault.clone(),
@@ -199,6 +210,7 @@ impl Builder {
         let segment = assemble(header, &self.table[..frames * 8], &[&self.pages[..pages]]);
         self.table.drain(..frames * 8);
         self.pages.drain(..pages);
+        let hashes = self.hashes.drain(..frames).collect();
         self.whole = 0;
         if is_open {
             self.part += 1;
@@ -207,7 +219,7 @@ impl Builder {
             self.bridge = None;
             self.before = self.position;
         }
-        segment
+        Cut { segment, hashes }
     }
 }
 
@@ -278,11 +290,11 @@ impl Follower {
 
     /// Goes through one segment, up to and with transaction `upto`, and calls `apply` for each frame of those not
     /// applied yet. A segment may begin before our position: what is known already is checked and passed over.
-    pub fn follow<E: From<SegmentError>>(
+    pub fn follow<'a, E: From<SegmentError>>(
         &mut self,
-        segment: &Segment,
+        segment: &'a Segment,
         upto: Tx,
-        mut apply: impl FnMut(Frame<'_>) -> Result<(), E>,
+        mut apply: impl FnMut(Frame<'a>) -> Result<(), E>,
     ) -> Result<Follow, E> {
         let header = &segment.header;
         if let Some(from) = header.bridge

@@ -34,9 +34,11 @@ pub struct Shared {
     /// By what it is about, so that a problem that is over can be taken back.
     problems: Mutex<BTreeMap<&'static str, Problem>>,
     news: Teller,
-    ended: Mutex<bool>,
-    ends: Condvar,
-    stop: AtomicBool,
+    /// It is over: set once, and what sleeps is woken.
+    ended: AtomicBool,
+    /// Held between looking at `ended` and sleeping, so that no end is slept through.
+    sleeps: Mutex<()>,
+    wakes: Condvar,
     /// Nothing in the store leads to where the copying begins.
     wants_snapshot: AtomicBool,
 }
@@ -54,9 +56,9 @@ impl Shared {
             status: Mutex::new(status),
             problems: Mutex::default(),
             news,
-            ended: Mutex::new(false),
-            ends: Condvar::new(),
-            stop: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            sleeps: Mutex::default(),
+            wakes: Condvar::new(),
             wants_snapshot: AtomicBool::new(false),
         }
     }
@@ -95,13 +97,13 @@ impl Shared {
     }
 
     pub fn end(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        *lock(&self.ended) = true;
-        self.ends.notify_all();
+        self.ended.store(true, Ordering::Release);
+        drop(lock(&self.sleeps));
+        self.wakes.notify_all();
     }
 
     pub fn is_ended(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.ended.load(Ordering::Acquire)
     }
 
     /// A snapshot is needed, since nothing leads to where we are.
@@ -114,15 +116,16 @@ impl Shared {
         self.wants_snapshot.swap(false, Ordering::Relaxed)
     }
 
-    pub fn stop(&self) -> &AtomicBool {
-        &self.stop
+    /// The same, for long work that looks at it now and then.
+    pub fn ended(&self) -> &AtomicBool {
+        &self.ended
     }
 
     /// Whether it ended meanwhile.
     pub fn sleep(&self, time: Duration) -> bool {
-        let ended = lock(&self.ended);
-        let waited = self.ends.wait_timeout_while(ended, time, |ended| !*ended);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
+        let asleep = lock(&self.sleeps);
+        drop(self.wakes.wait_timeout_while(asleep, time, |()| !self.is_ended()));
+        self.is_ended()
     }
 }
 

@@ -7,17 +7,19 @@ use std::time::{Duration, Instant};
 
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::head::Head;
 use crate::image::{Image, Pin};
 use crate::leap::{Leap, Reader};
 use crate::names::{Hash, Millis, SegmentName};
 use crate::outbox::Outbox;
+use crate::page_hash::PageHash;
 use crate::page_one::PageOne;
-use crate::plan;
 use crate::position::{Epoch, Position, Tx};
 use crate::seal::{Effort, Seal};
-use crate::segment::{Builder, Follower, Segment, SegmentError};
-use crate::state::{Head, State};
-use crate::table::{PageHash, Table};
+use crate::segment::{Builder, Cut};
+use crate::shipped;
+use crate::state::State;
+use crate::table::Table;
 use crate::tail::{Committed, Look, Tail};
 use crate::tripwire::{Alarm, Before};
 use crate::wal::{Frame, Header, Walker};
@@ -103,9 +105,8 @@ impl Shipper {
             return Err(Error::Unfit { path: database.path.clone(), why });
         }
         let (one, hash) = database.page_one()?;
-        let head = state.head();
+        let head = state.head.get();
         let position = head.map(|it| it.position).or(newest);
-        let table = head.map_or(Ok(None), |head| table_at(&common, state, head.position));
         let head_page_bytes = head.and_then(|it| it.walker).map_or(one.page_bytes, |it| it.header.page_bytes);
         let now = Instant::now();
         let mut shipper = Self {
@@ -126,23 +127,26 @@ impl Shipper {
             database,
             leap,
         };
-        if let Some(head) = head
-            && shipper.resume(&head)?
-        {
+        let Some(head) = head else {
+            shipper.skip_to_end()?;
+            shipper.remember(state)?;
+            return Ok((shipper, Began::Fresh));
+        };
+        if shipper.resume(&head)? {
             // Without one, the next snapshot's scan becomes it.
-            shipper.table = table.unwrap_or(None);
+            shipper.table = shipped::at(&shipper.common, state, head.position).unwrap_or(None);
             return Ok((shipper, Began::Resumed));
         }
         // A store that is away for now is waited for: what differs can be found once it is back.
-        let table = match table {
+        let known = match shipped::all(&shipper.common, state, head.position) {
             Err(error) if error.is_refusal() => None,
-            table => table?,
+            known => known?,
         };
-        let began = match (table, head) {
-            (Some(table), Some(head)) if shipper.before.one.page_bytes == head_page_bytes => {
-                shipper.bridge(table, head.position)?
+        let began = match known {
+            Some((table, from)) if shipper.before.one.page_bytes == head_page_bytes => {
+                shipper.bridge(table, from)?
             }
-            (_, _) => {
+            Some(_) | None => {
                 shipper.skip_to_end()?;
                 Began::Fresh
             }
@@ -169,12 +173,18 @@ impl Shipper {
         // All first pages of this generation may be in the file.
         let mut again = Walker::new(header);
         let mut ones = Vec::new();
-        self.tail.read(&mut again, walker.frames, |frame| {
+        let read = self.tail.read(&mut again, walker.frames, |frame| {
             if frame.page == 1 {
                 ones.push(frame.data.to_vec());
             }
             Ok(())
-        })?;
+        });
+        match read {
+            Ok(()) => {}
+            // A machine that lost power may have less in its log than was copied from it.
+            Err(Error::Unfit { .. }) => return Ok(false),
+            Err(error) => return Err(error),
+        }
         if again.checksum != walker.checksum {
             return Ok(false);
         }
@@ -289,8 +299,8 @@ impl Shipper {
     /// Copies what is new; whether there was something.
     fn copy(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
         let is_new = self.gather(alarms)?;
-        if let Some(segment) = self.builder.take(Millis::now()) {
-            self.send(&segment)?;
+        if let Some(cut) = self.builder.take(Millis::now()) {
+            self.send(&cut)?;
         }
         Ok(is_new)
     }
@@ -305,9 +315,8 @@ impl Shipper {
             },
             Look::Began(header, committed) => (self.began(header)?, committed),
         };
-        let mut tail = Tail::new(&self.database);
-        let frames = committed.frames;
-        tail.read(&mut walker, frames, |frame| {
+        let mut tail = self.tail.take();
+        let read = tail.read(&mut walker, committed.frames, |frame| {
             if frame.commit_pages > 0 {
                 self.pages = frame.commit_pages;
             }
@@ -316,7 +325,9 @@ impl Shipper {
                 alarms.extend(self.note_page_one(frame.data, Some(pages)));
             }
             self.push(frame)
-        })?;
+        });
+        self.tail = tail;
+        read?;
         self.walker = Some(walker);
         if self.builder.is_open() {
             let why = "its log has committed frames without a commit at their end".to_owned();
@@ -342,13 +353,14 @@ impl Shipper {
     }
 
     fn push(&mut self, frame: Frame<'_>) -> Result<()> {
-        for segment in self.builder.push(frame, Millis::now()) {
-            self.send(&segment)?;
+        for cut in self.builder.push(frame, Millis::now()) {
+            self.send(&cut)?;
         }
         Ok(())
     }
 
-    fn send(&mut self, segment: &Segment) -> Result<()> {
+    fn send(&mut self, cut: &Cut) -> Result<()> {
+        let Cut { segment, hashes } = cut;
         self.is_clean = false;
         let stored = self.common.seal.pack(segment.raw(), Effort::Quick)?;
         let header = &segment.header;
@@ -363,8 +375,7 @@ impl Shipper {
         };
         self.common.outbox.put(&name.to_string(), stored)?;
         let is_counted = self.table.is_some() || self.changes.is_some();
-        for frame in segment.frames().filter(|_| is_counted) {
-            let hash = PageHash::of(frame.data);
+        for (frame, hash) in segment.frames().zip(hashes.iter().copied()).filter(|_| is_counted) {
             if let Some(table) = &mut self.table {
                 table.set(frame.page, hash);
                 if frame.commit_pages > 0 {
@@ -379,7 +390,7 @@ impl Shipper {
     }
 
     fn remember(&mut self, state: &State) -> Result<()> {
-        state.set_head(&Head {
+        state.head.set(Head {
             position: self.builder.position(),
             walker: self.walker,
             device: self.database.id.device,
@@ -401,8 +412,8 @@ impl Shipper {
         let held = began.elapsed();
         pressed?;
         // What was gathered is shipped after the writers go on; a crash before that shows as a gap.
-        if let Some(segment) = self.builder.take(Millis::now()) {
-            self.send(&segment)?;
+        if let Some(cut) = self.builder.take(Millis::now()) {
+            self.send(&cut)?;
         }
         self.remember(state)?;
         Ok(Some(held))
@@ -540,34 +551,6 @@ impl Shipper {
             Some(_) | None => Ok(()),
         }
     }
-}
-
-/// The table that was saved, brought up to `position` by what was shipped since. None where that cannot be done.
-fn table_at(common: &Common, state: &State, position: Position) -> Result<Option<Table>> {
-    let Some((mut table, at)) = Table::load(&state.table())? else { return Ok(None) };
-    if at == position {
-        return Ok(Some(table));
-    }
-    let mut follower = Follower::new(at);
-    for step in plan::follow(&common.outbox.segments()?, at.epoch, at.tx, position.tx) {
-        let name = step.segment.to_string();
-        let segment = common.seal.open(&common.outbox.get_checked(&name, step.segment.hash)?, &name)?;
-        let failed = |source| Error::Segment { name: name.clone(), source };
-        let segment = Segment::parse(segment).map_err(failed)?;
-        let mut changed = Vec::new();
-        let follow = follower.follow::<SegmentError>(&segment, position.tx, |frame| {
-            changed.push((frame.page, frame.commit_pages, PageHash::of(frame.data)));
-            Ok(())
-        });
-        follow.map_err(failed)?;
-        for (page, commit_pages, hash) in changed {
-            table.set(page, hash);
-            if commit_pages > 0 {
-                table.resize(commit_pages);
-            }
-        }
-    }
-    Ok((follower.position() == position).then_some(table))
 }
 
 /// The beginning of an epoch that nothing leads to; what was missed counts as one transaction.

@@ -11,10 +11,11 @@ use crate::error::{Error, Result};
 use crate::image::{Image, Pin};
 use crate::manifest::{FORMAT, Facts, Manifest, Object};
 use crate::names::{Hash, Millis, SnapshotName};
+use crate::page_hash::PageHash;
 use crate::progress::{Phase, Progress};
 use crate::seal::{Effort, Seal};
 use crate::shipper::Common;
-use crate::table::{PageHash, Table};
+use crate::table::Table;
 
 /// Chunks of a database up to so many bytes are this large; larger ones have fewer, larger chunks.
 const CHUNKS: [(u64, u32); 3] = [(4 << 30, 256 << 10), (64 << 30, 1 << 20), (u64::MAX, 4 << 20)];
@@ -77,7 +78,7 @@ pub fn take(
     let image = Image::open(database, &pin)?;
     let last = last.filter(|it| it.recipients == recipients);
     let mut chunks =
-        Chunks { common, known: last.map(Remembered::index).unwrap_or_default(), stored_bytes: 0 };
+        Chunks { common, stop, known: last.map(Remembered::index).unwrap_or_default(), stored_bytes: 0 };
     let size = u64::from(image.pages) * u64::from(image.page_bytes);
     let chunk_bytes = CHUNKS.iter().find(|(up_to, _)| size <= *up_to).map_or(4 << 20, |it| it.1);
     let chunk_pages = (chunk_bytes / image.page_bytes).max(1);
@@ -154,6 +155,7 @@ fn publish(common: &Common, manifest: &Manifest) -> Result<SnapshotName> {
 
 struct Chunks<'a> {
     common: &'a Common,
+    stop: &'a AtomicBool,
     /// What is stored already, by its bytes before compression.
     known: HashMap<Hash, Object>,
     stored_bytes: u64,
@@ -167,7 +169,7 @@ impl Chunks<'_> {
         let stored = self.common.seal.pack(bytes, Effort::Quick)?;
         let object = Object { hash: Hash::of(&stored), bytes: stored.len() as u64 };
         self.stored_bytes += object.bytes;
-        self.common.outbox.put(&object.hash.chunk(), stored)?;
+        self.common.outbox.put_in_time(&object.hash.chunk(), stored, self.stop)?;
         self.known.insert(raw, object);
         Ok(object)
     }

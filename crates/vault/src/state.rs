@@ -4,26 +4,17 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::position::Position;
-use crate::wal::Walker;
-
-/// Up to where was shipped, and where that is in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
-    pub position: Position,
-    /// `None` where there was no log.
-    pub walker: Option<Walker>,
-    pub device: u64,
-    pub inode: u64,
-}
+use crate::fault;
+use crate::head::HeadFile;
 
 #[derive(Debug)]
 pub struct State {
     folder: PathBuf,
+    pub head: HeadFile,
     // Locked for as long as this lives.
     _lock: File,
 }
@@ -44,7 +35,8 @@ impl State {
             Err(fs::TryLockError::WouldBlock) => return Ok(None),
             Err(fs::TryLockError::Error(error)) => return Err(Error::file("lock", &path)(error)),
         }
-        Ok(Some(Self { folder: folder.to_owned(), _lock: lock }))
+        let head = HeadFile::open(&folder.join("head"))?;
+        Ok(Some(Self { folder: folder.to_owned(), head, _lock: lock }))
     }
 
     pub fn folder(&self) -> &Path {
@@ -61,15 +53,6 @@ impl State {
 
     pub fn scratch(&self) -> PathBuf {
         self.folder.join("scratch")
-    }
-
-    pub fn head(&self) -> Option<Head> {
-        self.read("head.json")
-    }
-
-    /// Not synced: after a crash of the machine the store says what was shipped, or a new epoch begins.
-    pub fn set_head(&self, head: &Head) -> Result<()> {
-        self.write("head.json", head)
     }
 
     /// What is in the file; nothing where it is missing or spoiled, since all of it can be found again.
@@ -94,12 +77,19 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
     name.push(".new");
     let beside = PathBuf::from(name);
     let write = || {
+        fault::step()?;
         let mut file = File::create(&beside)?;
-        file.write_all(bytes)?;
+        let (first, rest) = bytes.split_at(bytes.len() / 2);
+        file.write_all(first)?;
+        fault::step()?;
+        file.write_all(rest)?;
         if sync {
+            fault::step()?;
             file.sync_all()?;
         }
+        fault::step()?;
         fs::rename(&beside, path)?;
+        fault::step()?;
         if sync { sync_folder(path) } else { Ok(()) }
     };
     write().map_err(Error::file("write", path))
@@ -107,7 +97,12 @@ fn replace(path: &Path, bytes: &[u8], sync: bool) -> Result<()> {
 
 /// Makes the names in the folder of `path` lasting.
 pub(crate) fn sync_folder(path: &Path) -> std::io::Result<()> {
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    File::open(folder_of(path))?.sync_all()
+}
+
+/// The folder that `path` is in; a name alone is in the current one.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

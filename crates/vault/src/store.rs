@@ -22,6 +22,7 @@ use tokio::runtime::Runtime;
 use url::Url;
 
 use crate::error::{Error, Result};
+use crate::fault;
 use crate::names::Millis;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -41,6 +42,14 @@ pub struct StoreConfig {
     pub to: String,
     /// Bytes a second, both ways.
     pub bandwidth: Option<u64>,
+}
+
+impl StoreConfig {
+    /// Where it is a folder on this machine.
+    fn folder(&self) -> Option<std::path::PathBuf> {
+        let url = Url::parse(&self.to).ok().filter(|url| url.scheme() == "file")?;
+        url.to_file_path().ok()
+    }
 }
 
 /// One object, as a listing tells it.
@@ -70,6 +79,18 @@ impl fmt::Debug for Store {
 impl Store {
     /// Opens the address; a folder is made where it is missing, and nothing is asked of a bucket yet.
     pub fn open(config: &StoreConfig) -> Result<Self> {
+        if let Some(path) = config.folder() {
+            let refused = |error| Error::Address {
+                store: config.to.clone(),
+                why: format!("cannot make {}: {error}", path.display()),
+            };
+            std::fs::create_dir_all(&path).map_err(refused)?;
+        }
+        Self::look(config)
+    }
+
+    /// The same for whoever reads only: nothing is made.
+    pub fn look(config: &StoreConfig) -> Result<Self> {
         let refused = |why: String| Error::Address { store: config.to.clone(), why };
         let url = Url::parse(&config.to).map_err(|error| refused(format!("not an address: {error}")))?;
         let (inner, prefix) = connect(&url).map_err(&refused)?;
@@ -113,7 +134,11 @@ impl Store {
         self.wait_for(bytes.len());
         let options = PutOptions { mode, ..PutOptions::default() };
         let path = self.path(name);
-        match self.runtime.block_on(self.inner.put_opts(&path, bytes.into(), options)) {
+        fault::step().map_err(|error| self.faulty("store", name, &error))?;
+        let put = self.runtime.block_on(self.inner.put_opts(&path, bytes.into(), options));
+        // It may be there, and nobody have heard of it.
+        fault::step().map_err(|error| self.faulty("store", name, &error))?;
+        match put {
             Ok(_) => Ok(true),
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(self.failed("store", name, &error)),
@@ -157,6 +182,7 @@ impl Store {
 
     /// Done where it was not there.
     pub fn delete(&self, name: &str) -> Result<()> {
+        fault::step().map_err(|error| self.faulty("delete", name, &error))?;
         match self.runtime.block_on(self.inner.delete(&self.path(name))) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("delete", name, &error)),
@@ -175,6 +201,11 @@ impl Store {
             Err(_) => Duration::ZERO,
         };
         std::thread::sleep(wait);
+    }
+
+    fn faulty(&self, verb: &'static str, name: &str, error: &std::io::Error) -> Error {
+        let (store, name, why) = (self.to.clone(), name.to_owned(), error.to_string());
+        Error::Store { store, verb, name, why, is_missing: false }
     }
 
     fn failed(&self, verb: &'static str, name: &str, error: &object_store::Error) -> Error {
@@ -239,7 +270,9 @@ fn connect(url: &Url) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {
 fn folder(url: &Url) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {
     let path =
         url.to_file_path().map_err(|()| "write file:// and the whole path: file:///var/backups/reports")?;
-    std::fs::create_dir_all(&path).map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+    if !path.is_dir() {
+        return Err("there is no such folder".to_owned());
+    }
     let store = LocalFileSystem::new_with_prefix(&path).map_err(|error| root_cause(&error))?;
     Ok((Arc::new(store.with_fsync(true)), ObjectPath::default()))
 }

@@ -6,25 +6,12 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::page_hash::PageHash;
 use crate::position::Position;
 
 /// Eight bytes a page: 2 MiB for 1 GiB of 4-KiB pages. Above this many pages (64 GiB) none are kept, and a gap costs a
 /// whole snapshot.
 pub const PAGES_MAX: u32 = 16 << 20;
-
-/// Enough to tell pages apart that nobody made alike on purpose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageHash(u64);
-
-impl PageHash {
-    pub fn of(page: &[u8]) -> Self {
-        let hash = blake3::hash(page);
-        let bytes = hash.as_bytes();
-        Self(u64::from_le_bytes([
-            bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
-        ]))
-    }
-}
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Table(Vec<u64>);
@@ -55,11 +42,11 @@ impl Table {
         if index >= self.0.len() {
             self.0.resize(index + 1, 0);
         }
-        self.0[index] = hash.0;
+        self.0[index] = hash.number();
     }
 
     pub fn is(&self, page: u32, hash: PageHash) -> bool {
-        page.checked_sub(1).and_then(|it| self.0.get(it as usize)) == Some(&hash.0)
+        page.checked_sub(1).and_then(|it| self.0.get(it as usize)) == Some(&hash.number())
     }
 
     /// The database has so many pages now.

@@ -43,6 +43,12 @@ impl Tail {
         Self { path: database.beside("-wal"), database: database.path.clone(), buffer: Vec::new() }
     }
 
+    /// This one with its memory, so that somebody else can be told what it reads; another stays, without.
+    pub(crate) fn take(&mut self) -> Self {
+        let buffer = std::mem::take(&mut self.buffer);
+        Self { path: self.path.clone(), database: self.database.clone(), buffer }
+    }
+
     /// What is committed, by SQLite's own word and without any lock. `connection` holds no transaction.
     pub fn committed(&self, connection: &Connection) -> Result<Committed> {
         let row = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
@@ -105,9 +111,13 @@ impl Tail {
         let frame_bytes = walker.header.frame_bytes();
         while walker.frames < frames {
             let count = ((frames - walker.frames) as usize).min((BATCH_BYTES / frame_bytes).max(1));
-            self.buffer.resize(count * frame_bytes, 0);
-            read_at(&file, &mut self.buffer, walker.offset()).map_err(Error::file("read", &self.path))?;
-            for bytes in self.buffer.chunks_exact(frame_bytes) {
+            let length = count * frame_bytes;
+            if self.buffer.len() < length {
+                self.buffer.resize(length, 0);
+            }
+            let batch = &mut self.buffer[..length];
+            read_at(&file, batch, walker.offset()).map_err(Error::file("read", &self.path))?;
+            for bytes in batch.chunks_exact(frame_bytes) {
                 let at = walker.frames;
                 let frame = walker.next(bytes).ok_or_else(|| Error::Unfit {
                     path: self.path.clone(),

@@ -145,3 +145,28 @@ fn both(
     cleared();
     Ok(Verified { snapshot: *snapshot, restored: copy, is_reached: reached?.is_some() })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::Hash;
+    use crate::position::{Epoch, Tx};
+
+    fn snapshot(day: u64) -> SnapshotName {
+        let epoch = Epoch { number: 1, nonce: 0 };
+        SnapshotName { time: Millis(day), epoch, tx: Tx(day), hash: Hash::of(&day.to_be_bytes()) }
+    }
+
+    #[test]
+    fn the_newest_is_due_daily_one_by_lot_weekly_and_the_oldest_monthly() {
+        let mut catalogue = Catalogue { snapshots: (0..5).map(snapshot).collect(), ..Catalogue::default() };
+        // Whatever the day, one that was never restored comes first.
+        assert_eq!(due(&catalogue, 30, 1), Some(snapshot(4)));
+        let good = VerifiedName { snapshot: snapshot(4).hash, time: Millis(9), is_good: true };
+        catalogue.verified.insert(good.snapshot, vec![good]);
+        let days: Vec<u64> = (1..=30).filter_map(|day| due(&catalogue, day, 2)).map(|it| it.tx.0).collect();
+        let count = |tx| days.iter().filter(|it| **it == tx).count();
+        assert_eq!((count(4), count(2), count(0)), (25, 4, 1));
+        assert_eq!(due(&Catalogue::default(), 1, 1), None);
+    }
+}

@@ -122,3 +122,122 @@ fn large_transactions_vacuum_long_readers_and_all_sizes_of_pages_are_copied() {
         );
     }
 }
+
+#[test]
+fn a_log_that_lost_what_was_copied_from_it_is_bridged() {
+    // As after a loss of power, with an application that does not sync each commit.
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..10);
+    let engine = ground.engine();
+    let (mut shipper, _) = engine.attach().unwrap();
+    snapshot(&engine, &mut shipper);
+    shipper.save_table(&engine.state).unwrap();
+    let log = ground.path("app.db-wal");
+    let kept = std::fs::metadata(&log).unwrap().len();
+    write(&app, 10..15);
+    shipper.tick(&engine.state).unwrap();
+    let whole = std::fs::metadata(&log).unwrap().len();
+    drop((app, shipper));
+    // The last connection to close would write the log into the file: it has not, as the vault's own keeps it from that.
+    assert_eq!(std::fs::metadata(&log).unwrap().len(), whole);
+    let bytes = std::fs::read(&log).unwrap();
+    let mut lost = bytes.clone();
+    lost[usize::try_from(kept).unwrap()..].fill(0);
+    std::fs::write(&log, lost).unwrap();
+    let _ = std::fs::remove_file(ground.path("app.db-shm"));
+    let app = ground.app();
+    assert_eq!(app.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap(), 10);
+    write(&app, 20..22);
+    let (mut shipper, began) = engine.attach().unwrap();
+    assert!(matches!(began, Began::Bridged { .. }), "{began:?}");
+    write(&app, 22..24);
+    shipper.tick(&engine.state).unwrap();
+    let restored = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
+}
+
+#[test]
+fn a_head_that_is_behind_the_store_takes_nothing_back() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..10);
+    let engine = ground.engine();
+    let (mut shipper, _) = engine.attach().unwrap();
+    let base = snapshot(&engine, &mut shipper).name.tx.0;
+    shipper.save_table(&engine.state).unwrap();
+    let behind = std::fs::read(ground.path("state/head")).unwrap();
+    for row in 10..15 {
+        write(&app, row..row + 1);
+        shipper.tick(&engine.state).unwrap();
+    }
+    snapshot(&engine, &mut shipper);
+    drop((shipper, engine));
+    // What was remembered last did not get to the disk, and the log is begun again meanwhile.
+    std::fs::write(ground.path("state/head"), behind).unwrap();
+    for row in 15..20 {
+        write(&app, row..row + 1);
+        app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    }
+    let engine = ground.engine();
+    let (mut shipper, began) = engine.attach().unwrap();
+    assert!(matches!(began, Began::Bridged { .. }), "{began:?}");
+    write(&app, 20..21);
+    shipper.tick(&engine.state).unwrap();
+    let latest = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!(latest.contents, contents_of(&ground.database()));
+    for more in 0..=5 {
+        let restored = ground.restore(Target::Tx(Tx(base + more)), &format!("to-{more}.db")).unwrap();
+        assert_eq!(restored.contents.rows(), 10 + more);
+    }
+}
+
+#[test]
+fn nothing_of_the_application_is_touched() {
+    let (with, without) = (Ground::new(), Ground::new());
+    let files = |ground: &Ground| {
+        let entries = std::fs::read_dir(ground.folder.path()).unwrap().flatten();
+        let mut names: Vec<_> =
+            entries.map(|it| it.file_name()).filter(|it| it != "state" && it != "store").collect();
+        names.sort();
+        names
+    };
+    let settings = |app: &rusqlite::Connection| {
+        let names = [
+            "journal_mode",
+            "wal_autocheckpoint",
+            "synchronous",
+            "user_version",
+            "schema_version",
+            "page_count",
+        ];
+        names.map(|name| {
+            app.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, rusqlite::types::Value>(0))
+                .unwrap()
+        })
+    };
+    let fill = |app: &rusqlite::Connection, rows: std::ops::Range<i64>| {
+        for row in rows {
+            app.execute("INSERT INTO t(body, at) VALUES (zeroblob(300), ?1)", [row]).unwrap();
+        }
+    };
+    let apps = [with.app(), without.app()];
+    let engine = with.engine();
+    let (mut shipper, _) = engine.attach().unwrap();
+    snapshot(&engine, &mut shipper);
+    for round in 0..10 {
+        for app in &apps {
+            fill(app, round * 200..round * 200 + 200);
+        }
+        shipper.tick(&engine.state).unwrap();
+    }
+    assert_eq!(settings(&apps[0]), settings(&apps[1]));
+    assert_eq!(files(&with), files(&without));
+    drop((shipper, engine));
+    for app in apps {
+        app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    }
+    // Byte for byte, but for the counter of changes and who wrote last.
+    let bytes = |ground: &Ground| std::fs::read(ground.database()).unwrap();
+    assert_eq!(bytes(&with)[100..], bytes(&without)[100..]);
+}

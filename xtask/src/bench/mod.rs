@@ -48,7 +48,8 @@ enum Bench {
     /// The front: loss (requests lost in recycles, kills, hangs), speed (beside nginx and HAProxy), scale (10,000
     /// connections, idle and held)
     Front,
-    /// The vault beside litestream: loss (after kills), cost (to the application and the machine), restore (1 GiB)
+    /// The vault beside litestream: loss (after kills), cost (to the application and the machine), restore (1 GiB),
+    /// restores (200, under a writer)
     Vault,
 }
 

@@ -5,7 +5,7 @@ use syn::{Attribute, Item};
 use crate::tidy::Complaint;
 use crate::tidy::source::Tree;
 use crate::tidy::tokens::is_cfg_test;
-use crate::workspace::Package;
+use crate::workspace::{Dependency, Package};
 
 /// Every allowed edge: a package and those of ours that it may use. What is not here fails.
 const EDGES: [(&str, &[&str]); 13] = [
@@ -57,10 +57,13 @@ fn edges_of(package: &Package, packages: &[Package]) -> Vec<Complaint> {
     };
     let ours =
         |name: &str| name.starts_with("plimsoll") || packages.iter().any(|package| package.name == name);
-    let forbidden = package
-        .dependencies
-        .iter()
-        .filter(|dependency| ours(&dependency.name) && !allowed.contains(&dependency.name.as_str()));
+    // Its own tests may ask a package for a feature of it.
+    let is_itself = |dependency: &Dependency| {
+        dependency.name == package.name && dependency.kind.as_deref() == Some("dev")
+    };
+    let forbidden = package.dependencies.iter().filter(|dependency| {
+        ours(&dependency.name) && !allowed.contains(&dependency.name.as_str()) && !is_itself(dependency)
+    });
     forbidden
         .map(|dependency| {
             let kind = dependency.kind.as_deref().map(|kind| format!(" ({kind})")).unwrap_or_default();
@@ -133,7 +136,9 @@ mod tests {
 
     #[test]
     fn edges_of_the_table_and_packages_of_others_are_fine() {
-        let guard = package("plimsoll-guard", &[(HEAD, None), ("tokio", None), ("tempfile", Some("dev"))]);
+        let itself = ("plimsoll-guard", Some("dev"));
+        let guard =
+            package("plimsoll-guard", &[(HEAD, None), ("tokio", None), ("tempfile", Some("dev")), itself]);
         assert_eq!(complaints(&[guard]), Vec::<String>::new());
     }
 

@@ -16,8 +16,8 @@ use crate::planted::Planted;
 use crate::record::Kind;
 use crate::units::Bytes;
 
-/// Samples that are far apart fall on this grid, so that a thousand services wake the guard ten times a second.
-const GRID: Duration = Duration::from_millis(100);
+/// Samples that are far apart fall on this grid, so that a thousand services wake the guard four times a second.
+const GRID: Duration = Duration::from_millis(250);
 /// The trip-wire goes back to the line once memory has fallen this far below it: thousandths.
 const REARM_PARTS: u64 = 900;
 

@@ -14,7 +14,7 @@ use crate::endpoint::Endpoint;
 
 /// What one question came to, before time is taken into account.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub enum Answer {
     Yes,
     No {
         why: String,
@@ -27,17 +27,13 @@ pub(crate) enum Answer {
 
 /// An outcome, and for a refusal the reason to show.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Probed {
-    pub(crate) outcome: ProbeOutcome,
-    pub(crate) why: Option<String>,
+pub struct Probed {
+    pub outcome: ProbeOutcome,
+    pub why: Option<String>,
 }
 
 /// Waits for an answer up to `patience`; one that comes after `limit` is late, which is a sign of life all the same.
-pub(crate) async fn timed(
-    question: impl Future<Output = Answer>,
-    limit: Duration,
-    patience: Duration,
-) -> Probed {
+pub async fn timed(question: impl Future<Output = Answer>, limit: Duration, patience: Duration) -> Probed {
     let asked = Instant::now();
     match timeout(patience, question).await {
         Err(_) => Probed {
@@ -64,11 +60,13 @@ fn unconnected(endpoint: &Endpoint, error: &io::Error) -> Answer {
     if is_ours { Answer::NotAsked { why } } else { Answer::No { why } }
 }
 
-pub(crate) async fn tcp(endpoint: &Endpoint) -> Answer {
+/// Is there anybody who takes a connection?
+pub async fn tcp(endpoint: &Endpoint) -> Answer {
     tcp::ask(endpoint).await
 }
 
-pub(crate) async fn http(endpoint: &Endpoint, path: &str) -> Answer {
+/// `GET` of a path: 200 to 399 is a yes.
+pub async fn http(endpoint: &Endpoint, path: &str) -> Answer {
     http::ask(endpoint, path).await
 }
 

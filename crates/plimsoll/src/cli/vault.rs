@@ -52,6 +52,9 @@ pub struct VaultVerify {
     /// This one, as `vault list` names it [default: the newest]
     #[arg(long, value_name = "SNAPSHOT")]
     pub snapshot: Option<String>,
+    /// The key of an encrypted vault, where the configuration has none
+    #[arg(long, value_name = "FILE")]
+    pub identity: Option<PathBuf>,
     /// Machine-readable
     #[arg(long)]
     pub json: bool,

@@ -13,6 +13,8 @@ use crate::cli::{Exit, Global, OneService};
 /// Beyond this the order still stands, but nobody is kept waiting at a prompt.
 const WAIT: Duration = Duration::from_mins(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Ends without ever having been ready.
+const ENDS_MAX: u64 = 3;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
@@ -63,9 +65,29 @@ pub fn run(
     global: &Global,
     out: &mut dyn Write,
 ) -> Result<Exit, ReachError> {
+    run_while(order, args, global, out, |_, _| true)
+}
+
+/// Starts it, for somebody who has something to take back: what ends again and again is not waited for.
+pub(super) fn start_or_give_up(
+    args: &OneService,
+    global: &Global,
+    out: &mut dyn Write,
+) -> Result<Exit, ReachError> {
+    let is_hopeful = |before: &ServiceStatus, now: &ServiceStatus| now.restarts < before.restarts + ENDS_MAX;
+    run_while(Order::Start, args, global, out, is_hopeful)
+}
+
+fn run_while(
+    order: Order,
+    args: &OneService,
+    global: &Global,
+    out: &mut dyn Write,
+    is_hopeful: impl Fn(&ServiceStatus, &ServiceStatus) -> bool,
+) -> Result<Exit, ReachError> {
     let client = reach::client(global);
     let begun = Instant::now();
-    let after = reach::wait(carry_out(&client, order, &args.service))?;
+    let after = reach::wait(carry_out(&client, order, &args.service, is_hopeful))?;
     if args.json {
         serde_json::to_writer(&mut *out, &after).map_err(std::io::Error::from)?;
         writeln!(out)?;
@@ -77,7 +99,12 @@ pub fn run(
     Ok(Exit::Done)
 }
 
-async fn carry_out(client: &Client, order: Order, service: &str) -> Result<ServiceStatus, ReachError> {
+async fn carry_out(
+    client: &Client,
+    order: Order,
+    service: &str,
+    is_hopeful: impl Fn(&ServiceStatus, &ServiceStatus) -> bool,
+) -> Result<ServiceStatus, ReachError> {
     let before = find(client, service).await?;
     let _: serde_json::Value = client.post(&format!("/api/v1/services/{service}/{}", order.verb())).await?;
     let until = Instant::now() + WAIT;
@@ -85,6 +112,10 @@ async fn carry_out(client: &Client, order: Order, service: &str) -> Result<Servi
         let now = find(client, service).await?;
         if order.is_done(&before, &now) {
             return Ok(now);
+        }
+        if !is_hopeful(&before, &now) {
+            let ends = now.restarts - before.restarts;
+            return Err(ReachError::No(format!("{service} ended {ends} times in a row")));
         }
         if Instant::now() >= until {
             let why =

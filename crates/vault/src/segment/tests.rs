@@ -11,7 +11,8 @@ fn push_all(builder: &mut Builder, transactions: &[Vec<u32>], page_bytes: usize)
         for (at, page) in pages.iter().enumerate() {
             let commit_pages = if at + 1 == pages.len() { 100 } else { 0 };
             let data = vec![u8::try_from(index % 251).unwrap(); page_bytes];
-            cut.extend(builder.push(Frame { page: *page, commit_pages, data: &data }, Millis(index as u64)));
+            let frame = Frame { page: *page, commit_pages, data: &data };
+            cut.extend(builder.push(frame, Millis(index as u64)).into_iter().map(|it| it.segment));
         }
     }
     cut
@@ -49,10 +50,10 @@ proptest! {
         for (index, transaction) in transactions.iter().enumerate() {
             segments.extend(push_all(&mut builder, std::slice::from_ref(transaction), 512));
             if cuts[index] {
-                segments.extend(builder.take(Millis(index as u64)));
+                segments.extend(builder.take(Millis(index as u64)).map(|it| it.segment));
             }
         }
-        segments.extend(builder.take(Millis(99)));
+        segments.extend(builder.take(Millis(99)).map(|it| it.segment));
         let expected: Vec<u32> = transactions.iter().take(usize::try_from(upto).unwrap()).flatten().copied().collect();
         let (seen, position) = applied(&segments, Tx(upto)).unwrap();
         prop_assert_eq!(seen.iter().map(|it| it.0).collect::<Vec<_>>(), expected);
@@ -73,7 +74,7 @@ fn a_transaction_larger_than_a_segment_comes_in_parts() {
     let per_cut = u32::try_from(CUT_BYTES / 65_536).unwrap();
     let mut builder = Builder::new("v", 65_536, Position::begin(EPOCH, Tx(0)), None);
     let mut segments = push_all(&mut builder, &[pages(1), pages(per_cut * 2 + 3), pages(2)], 65_536);
-    segments.extend(builder.take(Millis(9)));
+    segments.extend(builder.take(Millis(9)).map(|it| it.segment));
     let parts: Vec<_> =
         segments.iter().map(|it| (it.header.first.0, it.header.last.0, it.header.part)).collect();
     let part = |index, is_last| Part { index, is_last };
@@ -102,7 +103,7 @@ fn a_segment_left_out_put_twice_or_changed_is_noticed() {
     let mut segments = Vec::new();
     for pages in [[1, 2], [3, 4], [5, 6]] {
         push_all(&mut builder, &[pages.to_vec()], 512);
-        segments.extend(builder.take(Millis(1)));
+        segments.extend(builder.take(Millis(1)).map(|it| it.segment));
     }
     assert_eq!(applied(&[segments[0].clone(), segments[2].clone()], Tx(9)), Err(SegmentError::Chain));
     // Known transactions are checked and passed over.
@@ -118,13 +119,13 @@ fn a_segment_left_out_put_twice_or_changed_is_noticed() {
 fn an_epoch_goes_on_from_another_only_where_it_began() {
     let mut first = builder();
     push_all(&mut first, &[vec![1], vec![2]], 512);
-    let one = first.take(Millis(1)).unwrap();
+    let one = first.take(Millis(1)).unwrap().segment;
     let next = Epoch { number: 2, nonce: 4 };
     let mut second = Builder::new("v", 512, Position::begin(next, Tx(2)), Some(first.position()));
     let bridge = push_all(&mut second, &[vec![7, 8]], 512);
     assert_eq!(bridge.len(), 1);
     push_all(&mut second, &[vec![9]], 512);
-    let after = second.take(Millis(2)).unwrap();
+    let after = second.take(Millis(2)).unwrap().segment;
     let (seen, position) = applied(&[one.clone(), bridge[0].clone(), after], Tx(9)).unwrap();
     assert_eq!(seen.iter().map(|it| it.0).collect::<Vec<_>>(), [1, 2, 7, 8, 9]);
     assert_eq!((position.epoch, position.tx), (next, Tx(4)));
@@ -137,7 +138,7 @@ fn a_time_is_a_transaction_that_had_been_seen_by_then() {
     let mut segments = Vec::new();
     for time in [10, 20, 30] {
         push_all(&mut builder, &[vec![1], vec![2]], 512);
-        segments.extend(builder.take(Millis(time)));
+        segments.extend(builder.take(Millis(time)).map(|it| it.segment));
     }
     let merged = merge(&segments).unwrap();
     let seen = |time| merged.seen_by(Millis(time)).map(|it| it.0);

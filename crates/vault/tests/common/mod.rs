@@ -19,6 +19,9 @@ use plimsoll_vault::store::{Store, StoreConfig};
 use plimsoll_vault::{Result, VaultConfig, contents};
 use rusqlite::Connection;
 
+pub const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, body BLOB, at INTEGER);
+    CREATE INDEX IF NOT EXISTS t_at ON t(at);";
+
 pub struct Ground {
     pub folder: tempfile::TempDir,
 }
@@ -26,6 +29,12 @@ pub struct Ground {
 impl Ground {
     pub fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// In memory, where there is such a place: nothing waits for a disk.
+    pub fn in_memory() -> Self {
+        let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self { folder: folder.unwrap() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -39,12 +48,9 @@ impl Ground {
     /// The application's own connection, with one table.
     pub fn app(&self) -> Connection {
         let app = Connection::open(self.database()).unwrap();
-        app.execute_batch(
-            "PRAGMA journal_mode=wal; PRAGMA synchronous=normal; PRAGMA busy_timeout=5000;
-             CREATE TABLE IF NOT EXISTS t(id INTEGER PRIMARY KEY, body BLOB, at INTEGER);
-             CREATE INDEX IF NOT EXISTS t_at ON t(at);",
-        )
-        .unwrap();
+        app.execute_batch("PRAGMA journal_mode=wal; PRAGMA synchronous=normal; PRAGMA busy_timeout=5000;")
+            .unwrap();
+        app.execute_batch(SCHEMA).unwrap();
         app
     }
 

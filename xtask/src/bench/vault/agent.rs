@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::bench::Setting;
-use crate::bench::guard::proc;
+use crate::bench::guard::proc::{self, Resident};
 use crate::error::{Error, Result};
 use crate::shell;
 use crate::workspace::Workspace;
@@ -15,7 +15,8 @@ use super::ground::Ground;
 use super::writer::python;
 
 const READY_WITHIN: Duration = Duration::from_mins(1);
-const LITESTREAM: &str = "@flydotio/litestream@0.3.13";
+/// The package's own version; the binary that it carries is litestream 0.3.13.
+const LITESTREAM: &str = "@flydotio/litestream@1.0.1";
 
 /// Every second, as fast as SQLite's shell would.
 const BACKUPS: &str = r"
@@ -46,20 +47,43 @@ impl Kind {
     }
 }
 
+/// The two that are compared.
+#[derive(Debug)]
+pub(super) struct Tools {
+    plimsoll: PathBuf,
+    litestream: PathBuf,
+}
+
+impl Tools {
+    /// The binary as it is released, and what npm carries.
+    pub(super) fn ready(setting: &Setting<'_>) -> Result<Self> {
+        Ok(Self { plimsoll: setting.plimsoll.clone(), litestream: litestream(setting.workspace)? })
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Agent {
     kind: Kind,
     child: Option<Child>,
 }
 
+/// What it costs the machine so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Footprint {
+    pub(super) processor: Duration,
+    pub(super) resident_bytes: u64,
+    /// The most that was resident at any time.
+    pub(super) peak_bytes: u64,
+}
+
 impl Agent {
     /// Starts it, and waits until it has a first copy of everything.
-    pub(super) fn start(setting: &Setting<'_>, kind: Kind, ground: &Ground) -> Result<Self> {
+    pub(super) fn start(tools: &Tools, kind: Kind, ground: &Ground) -> Result<Self> {
         let mut command = match kind {
             Kind::Nobody => return Ok(Self { kind, child: None }),
-            Kind::Vault => vault(setting, ground)?,
+            Kind::Vault => vault(tools, ground)?,
             Kind::Litestream => {
-                let mut command = Command::new(litestream(setting.workspace)?);
+                let mut command = Command::new(&tools.litestream);
                 command.arg("replicate").arg(ground.database()).arg(replica(ground));
                 command
             }
@@ -93,20 +117,34 @@ impl Agent {
         Ok(())
     }
 
-    /// Processor time and resident memory so far.
-    pub(super) fn footprint(&self) -> (Duration, u64) {
-        let Some(child) = &self.child else { return (Duration::ZERO, 0) };
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let resident = status.lines().find_map(|it| it.strip_prefix("VmRSS:"));
-        let kib = resident.and_then(|it| it.split_whitespace().next()).and_then(|it| it.parse::<u64>().ok());
-        (proc::cpu_time(child.id()).unwrap_or_default(), kib.unwrap_or(0) * 1024)
+    /// Of the process that does the work; for the vault that is the guard's, with init's processor time on top.
+    pub(super) fn footprint(&self) -> Result<Footprint> {
+        let Some(child) = &self.child else { return Ok(Footprint::default()) };
+        let guard = self.guard();
+        let mut processor = proc::cpu_time(guard.unwrap_or(child.id()))?;
+        if guard.is_some() {
+            processor += proc::cpu_time(child.id())?;
+        }
+        let pid = guard.unwrap_or(child.id());
+        let Resident { rss_bytes, .. } = proc::resident(pid)?;
+        Ok(Footprint { processor, resident_bytes: rss_bytes, peak_bytes: peak_bytes(pid) })
     }
 
+    /// The process that the vault is in: init's child.
+    fn guard(&self) -> Option<u32> {
+        let child = self.child.as_ref().filter(|_| self.kind == Kind::Vault)?;
+        proc::children_running(child.id(), "run-guard").first().copied()
+    }
+
+    /// All of it at once; init first, since it would start another guard.
     pub(super) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+        let Some(mut child) = self.child.take() else { return };
+        let below: Vec<u32> = proc::tree(child.id()).into_iter().skip(1).collect();
+        let _ = child.kill();
+        for pid in below.into_iter().filter_map(|pid| rustix::process::Pid::from_raw(pid.cast_signed())) {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
         }
+        let _ = child.wait();
     }
 
     /// Ends it as an operator would.
@@ -125,8 +163,16 @@ impl Drop for Agent {
     }
 }
 
+/// The most that was ever resident; 0 where the process is gone.
+fn peak_bytes(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
+    let kib = peak.and_then(|it| it.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
 /// The guard with one service that does nothing.
-fn vault(setting: &Setting<'_>, ground: &Ground) -> Result<Command> {
+fn vault(tools: &Tools, ground: &Ground) -> Result<Command> {
     let config = ground.path("plimsoll.toml");
     let text = format!(
         "[service.idle]\ncommand = [\"sleep\", \"1000000\"]\nport_env = false\n[service.idle.health]\ntcp = false\n\n\
@@ -134,13 +180,13 @@ fn vault(setting: &Setting<'_>, ground: &Ground) -> Result<Command> {
         ground.path("store").display()
     );
     fs::write(&config, text).map_err(Error::file("write", &config))?;
-    let mut command = Command::new(&setting.plimsoll);
+    let mut command = Command::new(&tools.plimsoll);
     command.arg("run").arg(&config).arg("--state").arg(ground.path("state"));
     Ok(command)
 }
 
 /// Restores the newest to `into`; how long that took.
-pub(super) fn restore(setting: &Setting<'_>, kind: Kind, ground: &Ground, into: &str) -> Result<Duration> {
+pub(super) fn restore(tools: &Tools, kind: Kind, ground: &Ground, into: &str) -> Result<Duration> {
     ground.clear(into);
     let target = ground.path(into);
     let mut command = match kind {
@@ -148,7 +194,7 @@ pub(super) fn restore(setting: &Setting<'_>, kind: Kind, ground: &Ground, into: 
             return Err(Error::Check(format!("{} restores nothing", kind.name())));
         }
         Kind::Vault => {
-            let mut command = Command::new(&setting.plimsoll);
+            let mut command = Command::new(&tools.plimsoll);
             command
                 .arg("--state")
                 .arg(ground.path("state"))
@@ -158,7 +204,7 @@ pub(super) fn restore(setting: &Setting<'_>, kind: Kind, ground: &Ground, into: 
             command
         }
         Kind::Litestream => {
-            let mut command = Command::new(litestream(setting.workspace)?);
+            let mut command = Command::new(&tools.litestream);
             command.args(["restore", "-o"]).arg(&target).arg(replica(ground));
             command
         }

@@ -6,7 +6,7 @@ use crate::bench::Setting;
 use crate::bench::figure::Figure;
 use crate::error::Result;
 
-use super::agent::{Agent, Kind};
+use super::agent::{Agent, Kind, Tools};
 use super::ground::Ground;
 use super::writer::{self, Written};
 
@@ -27,28 +27,29 @@ struct Series {
 }
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
+    let tools = Tools::ready(setting)?;
     let mut all: [Series; 4] = Default::default();
     for _ in 0..setting.runs.min(5) {
         for (kind, series) in KINDS.into_iter().zip(&mut all) {
-            once(setting, kind, series)?;
+            once(&tools, kind, series)?;
         }
     }
     Ok(figures(&all))
 }
 
-fn once(setting: &Setting<'_>, kind: Kind, series: &mut Series) -> Result<()> {
+fn once(tools: &Tools, kind: Kind, series: &mut Series) -> Result<()> {
     let ground = Ground::new(DATABASE_BYTES)?;
-    let mut agent = Agent::start(setting, kind, &ground)?;
-    let (before, _) = agent.footprint();
+    let mut agent = Agent::start(tools, kind, &ground)?;
+    let before = agent.footprint()?;
     let began = Instant::now();
     let writer = writer::start(&ground.database(), RATE, SECONDS)?;
     let written = writer::wait(writer)?;
-    let (after, resident) = agent.footprint();
+    let after = agent.footprint()?;
     let took = began.elapsed();
     agent.end();
     series.written.push(written);
-    series.cores.push(after.saturating_sub(before).as_secs_f64() / took.as_secs_f64());
-    series.resident.push(resident);
+    series.cores.push(after.processor.saturating_sub(before.processor).as_secs_f64() / took.as_secs_f64());
+    series.resident.push(after.resident_bytes);
     Ok(())
 }
 

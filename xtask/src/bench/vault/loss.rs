@@ -6,7 +6,7 @@ use crate::bench::Setting;
 use crate::bench::figure::Figure;
 use crate::error::{Error, Result};
 
-use super::agent::{Agent, Kind, restore};
+use super::agent::{Agent, Kind, Tools, restore};
 use super::ground::Ground;
 use super::writer;
 
@@ -16,9 +16,10 @@ const PROMISED: Duration = Duration::from_millis(250);
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let mut losses: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
+    let tools = Tools::ready(setting)?;
     for round in 0..setting.runs {
         for (kind, losses) in [Kind::Vault, Kind::Litestream].into_iter().zip(&mut losses) {
-            losses.push(once(setting, kind, round)?);
+            losses.push(once(&tools, kind, round)?);
         }
     }
     let worst = |losses: &[Duration]| losses.iter().max().copied().unwrap_or_default().as_secs_f64();
@@ -34,9 +35,9 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     ])
 }
 
-fn once(setting: &Setting<'_>, kind: Kind, round: u32) -> Result<Duration> {
+fn once(tools: &Tools, kind: Kind, round: u32) -> Result<Duration> {
     let ground = Ground::new(DATABASE_BYTES)?;
-    let mut agent = Agent::start(setting, kind, &ground)?;
+    let mut agent = Agent::start(tools, kind, &ground)?;
     let mut writer = writer::start(&ground.database(), RATE, 60)?;
     // At a moment that has nothing to do with anybody's ticks.
     let milliseconds = 1500 + u64::from(round) * 7919 % 1733;
@@ -44,7 +45,7 @@ fn once(setting: &Setting<'_>, kind: Kind, round: u32) -> Result<Duration> {
     let _ = writer.kill();
     agent.kill();
     let _ = writer.wait();
-    restore(setting, kind, &ground, "restored.db")?;
+    restore(tools, kind, &ground, "restored.db")?;
     let (restored, rows, is_sound) = writer::newest(&ground.path("restored.db"))?;
     let (live, all, _) = writer::newest(&ground.database())?;
     if !is_sound || rows > all {

@@ -9,6 +9,7 @@ mod cost;
 mod ground;
 mod loss;
 mod restore;
+mod restores;
 mod writer;
 
 use crate::bench::Part;
@@ -18,4 +19,5 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "loss", run: loss::run },
     Part { name: "cost", run: cost::run },
     Part { name: "restore", run: restore::run },
+    Part { name: "restores", run: restores::run },
 ];

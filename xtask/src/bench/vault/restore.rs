@@ -6,7 +6,7 @@ use crate::bench::Setting;
 use crate::bench::figure::Figure;
 use crate::error::{Error, Result};
 
-use super::agent::{Agent, Kind, restore};
+use super::agent::{Agent, Footprint, Kind, Tools, restore};
 use super::ground::Ground;
 use super::writer;
 
@@ -18,26 +18,30 @@ const PROMISED: f64 = 30.0;
 const RSS_MAX: f64 = 32.0 * 1024.0 * 1024.0;
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
-    let (ours, resident) = once(setting, Kind::Vault)?;
-    let (theirs, _) = once(setting, Kind::Litestream)?;
+    let tools = Tools::ready(setting)?;
+    let (ours, footprint) = once(&tools, Kind::Vault)?;
+    let (theirs, their_footprint) = once(&tools, Kind::Litestream)?;
     let ratio = ours.as_secs_f64() / theirs.as_secs_f64().max(f64::MIN_POSITIVE);
     Ok(vec![
         Figure::times("restore of 1 GiB and 36,000 transactions, vault, all of it checked", &[ours])
             .promised(PROMISED),
         Figure::times("the same, litestream, nothing checked", &[theirs]),
         Figure::times("vault to litestream", &[ours]).compared(Some(ratio)).promised_ratio_at_most(1.0),
-        Figure::bytes("resident memory at 1 GiB, vault", &[resident]).promised(RSS_MAX),
+        Figure::bytes("resident memory at 1 GiB, vault", &[footprint.resident_bytes]).promised(RSS_MAX),
+        Figure::bytes("the most at any time, vault", &[footprint.peak_bytes]),
+        Figure::bytes("resident memory at 1 GiB, litestream", &[their_footprint.resident_bytes]),
+        Figure::bytes("the most at any time, litestream", &[their_footprint.peak_bytes]),
     ])
 }
 
-fn once(setting: &Setting<'_>, kind: Kind) -> Result<(Duration, u64)> {
+fn once(tools: &Tools, kind: Kind) -> Result<(Duration, Footprint)> {
     let ground = Ground::new(DATABASE_BYTES)?;
-    let mut agent = Agent::start(setting, kind, &ground)?;
+    let mut agent = Agent::start(tools, kind, &ground)?;
     writer::wait(writer::start(&ground.database(), RATE, SECONDS)?)?;
-    let (_, resident) = agent.footprint();
+    let footprint = agent.footprint()?;
     std::thread::sleep(Duration::from_secs(2));
     agent.end();
-    let took = restore(setting, kind, &ground, "restored.db")?;
+    let took = restore(tools, kind, &ground, "restored.db")?;
     let (_, rows, is_sound) = writer::newest(&ground.path("restored.db"))?;
     let (_, all, _) = writer::newest(&ground.database())?;
     if !is_sound || rows != all {
@@ -46,5 +50,5 @@ fn once(setting: &Setting<'_>, kind: Kind) -> Result<(Duration, u64)> {
             kind.name()
         )));
     }
-    Ok((took, resident))
+    Ok((took, footprint))
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use plimsoll_vault::engine::{Engine, Pinned, pin_log};
@@ -10,7 +11,7 @@ use plimsoll_vault::keeper::Wanted;
 use plimsoll_vault::names::Millis;
 
 use super::bar::Bar;
-use super::{VaultError, ask_running, bytes, choose, open_here, print_json};
+use super::{VaultError, ask_running, bytes, choose, counted, open_here, print_json};
 use crate::cli::{Exit, Global, OneVault};
 
 /// What is to go to a bucket is waited for so long; the rest goes there with the next run.
@@ -30,12 +31,12 @@ pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Resu
     let number = |key: &str| done[key].as_u64().unwrap_or(0);
     writeln!(
         out,
-        "snapshot {} of {}, at transaction {}: {} tables, {} rows, {} stored",
+        "snapshot {} of {}, at transaction {}: {}, {}, {} stored",
         text("snapshot"),
         chosen.vault.name,
         number("tx"),
-        number("tables"),
-        number("rows"),
+        counted(number("tables"), "table"),
+        counted(number("rows"), "row"),
         bytes(number("stored_bytes"))
     )?;
     writeln!(out, "it counts as a backup once it was restored: plimsoll vault verify {}", chosen.vault.name)?;
@@ -47,8 +48,11 @@ fn here(engine: &Engine) -> Result<serde_json::Value, VaultError> {
     let fence = Fence::new(&engine.state)?;
     fence.claim(engine.store(), Millis::now())?;
     let bar = Bar::new();
+    let (done, over) = sync_channel::<()>(0);
     let taken = std::thread::scope(|scope| {
         scope.spawn(|| engine.outbox().carry());
+        let sleep = move |time| !matches!(over.recv_timeout(time), Err(RecvTimeoutError::Timeout));
+        scope.spawn(|| fence.keep(engine.store(), sleep));
         let taken = take(engine, &bar);
         if taken.is_ok() && !engine.outbox().drain(SEND_WITHIN) {
             engine.outbox().end();
@@ -57,6 +61,7 @@ fn here(engine: &Engine) -> Result<serde_json::Value, VaultError> {
             ));
         }
         engine.outbox().end();
+        drop(done);
         taken
     });
     fence.release(engine.store());

@@ -3,13 +3,14 @@
 use std::io::Write;
 use std::time::Instant;
 
+use plimsoll_guard::tell::span_words;
 use plimsoll_vault::plan::Target;
 use plimsoll_vault::restore::Restorer;
 use plimsoll_vault::store::Store;
 use serde_json::json;
 
 use super::bar::Bar;
-use super::{VaultError, boot, choose, print_json, time};
+use super::{VaultError, boot, choose, counted, print_json, time};
 use crate::cli::{Exit, Global, OneVault};
 
 pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
@@ -21,7 +22,7 @@ pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Resu
         return Err(VaultError::Usage(format!("nobody knows what to boot on the copy; {hint}")));
     };
     let began = Instant::now();
-    let store = Store::open(&chosen.vault.store)?;
+    let store = Store::look(&chosen.vault.store)?;
     let seal = chosen.vault.seal()?;
     let scratch = tempfile::Builder::new().prefix("plimsoll-drill-").tempdir()?;
     let copy = scratch.path().join(chosen.vault.database.file_name().unwrap_or("copy.db".as_ref()));
@@ -30,7 +31,13 @@ pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Resu
     bar.clear();
     let restored = restored?;
     let restored_in = began.elapsed();
-    let booted = boot::boot(service, &chosen.config.folder, &chosen.vault.database, &copy)?;
+    let at = boot::Scene {
+        folder: &chosen.config.folder,
+        database: &chosen.vault.database,
+        copy: &copy,
+        scratch: scratch.path(),
+    };
+    let booted = boot::boot(service, &at)?;
     if args.json {
         let value = json!({
             "vault": chosen.vault.name,
@@ -47,13 +54,13 @@ pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Resu
     }
     writeln!(
         out,
-        "restored {} rows as of {} UTC, transaction {}, in {:.1} s",
-        restored.contents.rows(),
+        "restored {} as of {} UTC, transaction {}, in {}",
+        counted(restored.contents.rows(), "row"),
         time(restored.time),
         restored.position.tx,
-        restored_in.as_secs_f64()
+        span_words(restored_in)
     )?;
-    writeln!(out, "{} was ready on the copy after {:.1} s", service.name, booted.as_secs_f64())?;
-    writeln!(out, "from nothing to a service that answers: {:.1} s", began.elapsed().as_secs_f64())?;
+    writeln!(out, "{} was ready on the copy after {}", service.name, span_words(booted))?;
+    writeln!(out, "from nothing to a service that answers: {}", span_words(began.elapsed()))?;
     Ok(Exit::Done)
 }

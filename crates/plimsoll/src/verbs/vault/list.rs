@@ -14,7 +14,7 @@ use crate::verbs::table::Table;
 
 pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
     let chosen = choose(args.vault.as_deref(), global)?;
-    let store = Store::open(&chosen.vault.store)?;
+    let store = Store::look(&chosen.vault.store)?;
     let identity = Identity::read(&store)?;
     let catalogue = Catalogue::read(&store)?;
     let end = plan::end(&catalogue.snapshots, &catalogue.segments);

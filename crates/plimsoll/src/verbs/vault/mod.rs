@@ -5,6 +5,7 @@ mod bar;
 mod boot;
 mod drill;
 mod list;
+mod names;
 mod prune;
 mod replace;
 mod restore;
@@ -12,12 +13,13 @@ mod status;
 mod verify;
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use plimsoll_vault::agent::{self, ask};
 use plimsoll_vault::engine::Engine;
 use plimsoll_vault::keeper::{Answer, Wanted};
 use plimsoll_vault::names::Millis;
+use plimsoll_vault::seal::Seal;
 use plimsoll_vault::{Error, VaultConfig};
 
 use self::bar::Bar;
@@ -98,6 +100,14 @@ struct Chosen {
     config: Config,
 }
 
+impl Chosen {
+    /// By its own name, or its database's.
+    fn is_named(&self, name: &str) -> bool {
+        let path = std::path::absolute(name).unwrap_or_else(|_| PathBuf::from(name));
+        self.vault.name == name || self.vault.database == path
+    }
+}
+
 /// All of them.
 fn all(global: &Global) -> Result<Vec<Chosen>, VaultError> {
     let path = file_or_default(global.config.as_deref());
@@ -114,25 +124,24 @@ fn all(global: &Global) -> Result<Vec<Chosen>, VaultError> {
 /// The one that is named, by its name or its database's; without a name the only one.
 fn choose(name: Option<&str>, global: &Global) -> Result<Chosen, VaultError> {
     let mut all = all(global)?;
-    let names: Vec<String> = all.iter().map(|it| it.vault.name.clone()).collect();
     let index = match name {
-        Some(name) => {
-            let path = std::path::absolute(name).unwrap_or_else(|_| PathBuf::from(name));
-            all.iter().position(|it| it.vault.name == name || it.vault.database == path)
-        }
+        Some(name) => all.iter().position(|it| it.is_named(name)),
         None if all.len() == 1 => Some(0),
         None => None,
     };
-    match (index, names.as_slice()) {
-        (Some(index), _) => Ok(all.swap_remove(index)),
-        (None, []) => Err(VaultError::Usage("the configuration has no [[vault]]".to_owned())),
-        (None, names) => {
-            let listed = names.join(", ");
-            let what =
-                name.map_or_else(|| "say which vault".to_owned(), |name| format!("no vault is named {name}"));
-            Err(VaultError::Usage(format!("{what}; there is {listed}")))
-        }
+    match index {
+        Some(index) => Ok(all.swap_remove(index)),
+        None => Err(unknown(&all, name)),
     }
+}
+
+fn unknown(all: &[Chosen], name: Option<&str>) -> VaultError {
+    let names: Vec<&str> = all.iter().map(|it| it.vault.name.as_str()).collect();
+    if names.is_empty() {
+        return VaultError::Usage("the configuration has no [[vault]]".to_owned());
+    }
+    let what = name.map_or_else(|| "say which vault".to_owned(), |name| format!("no vault is named {name}"));
+    VaultError::Usage(format!("{what}; there is {}", names.join(", ")))
 }
 
 /// Has a running vault do it, with its progress shown; `None` where none runs.
@@ -160,6 +169,14 @@ fn open_here(vault: VaultConfig) -> Result<Engine, VaultError> {
     })
 }
 
+/// With the key of a file on top, if one is given.
+fn with_key(seal: Seal, identity: Option<&Path>) -> Result<Seal, VaultError> {
+    let Some(path) = identity else { return Ok(seal) };
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| VaultError::Usage(format!("identity {}: cannot read: {error}", path.display())))?;
+    Ok(seal.with_identity(&text, path)?)
+}
+
 fn print_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), VaultError> {
     serde_json::to_writer(&mut *out, value).map_err(io::Error::from)?;
     Ok(writeln!(out)?)
@@ -168,6 +185,11 @@ fn print_json(out: &mut dyn Write, value: &impl serde::Serialize) -> Result<(), 
 /// `2026-11-23 20:00:00`
 fn time(time: Millis) -> String {
     time.timestamp().strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// `1 snapshot`, `2 snapshots`
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn bytes(bytes: u64) -> String {

@@ -7,7 +7,7 @@ use plimsoll_vault::keeper::{Wanted, pruned_json};
 use plimsoll_vault::names::Millis;
 use plimsoll_vault::prune;
 
-use super::{VaultError, ask_running, bytes, choose, open_here, print_json};
+use super::{VaultError, ask_running, bytes, choose, counted, open_here, print_json};
 use crate::cli::{Exit, Global, VaultPrune};
 
 pub(super) fn run(args: &VaultPrune, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
@@ -26,16 +26,17 @@ pub(super) fn run(args: &VaultPrune, global: &Global, out: &mut dyn Write) -> Re
         print_json(out, &done)?;
         return Ok(Exit::Done);
     }
-    let gone = done["snapshots"].as_array().map_or(0, Vec::len);
+    let gone = done["snapshots"].as_array().map_or(0, |it| it.len() as u64);
     let number = |key: &str| done[key].as_u64().unwrap_or(0);
     writeln!(
         out,
-        "{} {gone} snapshots, {} segments and {} chunks ({}); {} snapshots stay",
+        "{} {}, {} and {} ({}); kept: {}",
         if args.act { "deleted" } else { "would delete" },
-        number("segments"),
-        number("chunks"),
+        counted(gone, "snapshot"),
+        counted(number("segments"), "segment"),
+        counted(number("chunks"), "chunk"),
         bytes(number("chunk_bytes")),
-        number("kept")
+        counted(number("kept"), "snapshot")
     )?;
     if !args.act {
         writeln!(out, "nothing was deleted: add --act")?;

@@ -34,6 +34,9 @@ pub(super) fn run(
     out: &mut dyn Write,
 ) -> Result<Exit, VaultError> {
     let live = &chosen.vault.database;
+    if !args.yes && !std::io::stdin().is_terminal() {
+        return Err(VaultError::Usage("replacing a live database asks first: add --yes".to_owned()));
+    }
     // Proved before anything is touched.
     let fresh = live.with_extension(format!("restored-{}", Millis::now().0));
     let bar = Bar::new();
@@ -51,17 +54,17 @@ pub(super) fn run(
     let _ = ask(&chosen.vault.state, &Wanted::Announce, |_| {});
     let service = Service { name: chosen.table.service.clone(), global };
     let kept = keep_name(live);
-    service.stop(out)?;
+    service.stop()?;
     if let Err(error) = refuse_users(live, &fresh, global) {
-        service.start(out)?;
+        service.start()?;
         return Err(error);
     }
     if let Err(error) = exchange(live, &fresh, &kept) {
         put_back(live, &kept, None)?;
-        service.start(out)?;
+        service.start()?;
         return Err(error);
     }
-    match service.start(out) {
+    match service.start() {
         Ok(()) => {
             if args.json {
                 restore::tell(&proved, live, true, out)?;
@@ -70,22 +73,33 @@ pub(super) fn run(
             }
             Ok(Exit::Done)
         }
-        Err(error) => {
-            service.stop(out)?;
-            put_back(live, &kept, Some(&fresh))?;
-            service.start(out)?;
-            Err(VaultError::No(format!(
-                "the service does not get ready with it, and the old database was put back: {error}; what was restored is {}",
-                fresh.display()
-            )))
-        }
+        Err(error) => Err(back_again(&service, live, &fresh, &kept, &error)),
     }
 }
 
-fn agreed(live: &Path, service: Option<&str>) -> Result<bool, VaultError> {
-    if !std::io::stdin().is_terminal() {
-        return Err(VaultError::Usage("replacing a live database asks first: add --yes".to_owned()));
+/// The service does not get ready with it: the old one gets its place back. What came of that.
+fn back_again(service: &Service<'_>, live: &Path, fresh: &Path, kept: &Path, why: &VaultError) -> VaultError {
+    if let Err(error) = service.stop() {
+        return VaultError::No(format!(
+            "the service does not get ready with it: {why}; and it cannot be stopped: {error}. {} is what was restored, the one before it is {}",
+            live.display(),
+            kept.display()
+        ));
     }
+    if let Err(error) = put_back(live, kept, Some(fresh)) {
+        return VaultError::No(format!(
+            "the service does not get ready with it: {why}; and the old database cannot be put back: {error}. It is {}, and the service is stopped",
+            kept.display()
+        ));
+    }
+    let started = service.start().map_or_else(|error| format!("; the service: {error}"), |()| String::new());
+    VaultError::No(format!(
+        "the service does not get ready with it, and the old database was put back: {why}; what was restored is {}{started}",
+        fresh.display()
+    ))
+}
+
+fn agreed(live: &Path, service: Option<&str>) -> Result<bool, VaultError> {
     let before = service.map_or_else(String::new, |name| format!("stop {name}, and "));
     write!(std::io::stderr(), "{before}replace {} by this? [y/N] ", live.display())?;
     let mut answer = String::new();
@@ -172,20 +186,23 @@ struct Service<'a> {
 }
 
 impl Service<'_> {
-    fn stop(&self, out: &mut dyn Write) -> Result<(), VaultError> {
-        self.order(Order::Stop, out)
+    fn stop(&self) -> Result<(), VaultError> {
+        self.order(|args, out| order::run(Order::Stop, args, self.global, out))
     }
 
     /// Ready again, by its own health check.
-    fn start(&self, out: &mut dyn Write) -> Result<(), VaultError> {
-        self.order(Order::Start, out)
+    fn start(&self) -> Result<(), VaultError> {
+        self.order(|args, out| order::start_or_give_up(args, self.global, out))
     }
 
-    fn order(&self, order: Order, _: &mut dyn Write) -> Result<(), VaultError> {
+    fn order(
+        &self,
+        give: impl FnOnce(&OneService, &mut dyn Write) -> Result<Exit, ReachError>,
+    ) -> Result<(), VaultError> {
         let Some(name) = &self.name else { return Ok(()) };
         let args = OneService { service: name.clone(), json: false };
         // What it says goes where progress goes.
-        match order::run(order, &args, self.global, &mut std::io::stderr()) {
+        match give(&args, &mut std::io::stderr()) {
             Ok(_) | Err(ReachError::Client(ClientError::Unreachable { .. })) => Ok(()),
             Err(error) => Err(error.into()),
         }

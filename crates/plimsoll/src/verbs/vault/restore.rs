@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
+use plimsoll_guard::tell::span_words;
 use plimsoll_vault::catalogue::Catalogue;
 use plimsoll_vault::names::Millis;
 use plimsoll_vault::plan::Target;
@@ -13,20 +14,17 @@ use plimsoll_vault::store::{Store, StoreConfig};
 use serde_json::json;
 
 use super::bar::Bar;
-use super::{VaultError, bytes, choose, print_json, replace, time};
+use super::{VaultError, bytes, choose, counted, print_json, replace, time, with_key};
 use crate::cli::{Exit, Global, VaultRestore};
 
 pub(super) fn run(args: &VaultRestore, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
     let (store, seal, chosen) = if let Some(from) = &args.from {
-        (Store::open(&StoreConfig { to: from.clone(), bandwidth: None })?, Seal::default(), None)
+        (Store::look(&StoreConfig { to: from.clone(), bandwidth: None })?, Seal::default(), None)
     } else {
         let chosen = choose(args.vault.as_deref(), global)?;
-        (Store::open(&chosen.vault.store)?, chosen.vault.seal()?, Some(chosen))
+        (Store::look(&chosen.vault.store)?, chosen.vault.seal()?, Some(chosen))
     };
-    let seal = match &args.identity {
-        Some(path) => seal.with_identity(&std::fs::read_to_string(path)?, path)?,
-        None => seal,
-    };
+    let seal = with_key(seal, args.identity.as_deref())?;
     let target = target(args, &store)?;
     let restorer = Restorer { store: &store, seal: &seal };
     if args.replace {
@@ -47,12 +45,7 @@ pub(super) fn run(args: &VaultRestore, global: &Global, out: &mut dyn Write) -> 
 
 fn target(args: &VaultRestore, store: &Store) -> Result<Target, VaultError> {
     if let Some(short) = &args.snapshot {
-        let found = Catalogue::read(store)?.named(short);
-        return found.map(Target::Snapshot).ok_or_else(|| {
-            VaultError::Usage(format!(
-                "no snapshot, or more than one, begins with {short}: see plimsoll vault list"
-            ))
-        });
+        return Ok(Target::Snapshot(Catalogue::read(store)?.chosen(Some(short))?));
     }
     Ok(match (args.to, args.to_tx) {
         (Some(to), _) => Target::Time(Millis::from_timestamp(to.timestamp())),
@@ -93,13 +86,13 @@ pub(super) fn tell(
     let how = if restored.is_compared {
         "equal to what the live database said at this position".to_owned()
     } else {
-        let (snapshot, count) = (restored.snapshot.short(), restored.segments);
-        format!(
-            "equal to the live database at snapshot {snapshot}, and {count} segments since then by their hashes"
-        )
+        let (snapshot, count) = (restored.snapshot.short(), counted(restored.segments as u64, "segment"));
+        format!("equal to the live database at snapshot {snapshot}, and {count} since then by their hashes")
     };
-    writeln!(out, "{} rows in {} tables, {how}", restored.contents.rows(), restored.contents.tables.len())?;
-    let seconds = restored.took.as_secs_f64();
-    writeln!(out, "integrity and foreign keys checked; {} in {seconds:.1} s", bytes(restored.bytes))?;
+    let rows = counted(restored.contents.rows(), "row");
+    let tables = counted(restored.contents.tables.len() as u64, "table");
+    writeln!(out, "{rows} in {tables}, {how}")?;
+    let took = span_words(restored.took);
+    writeln!(out, "integrity and foreign keys checked; {} in {took}", bytes(restored.bytes))?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `plimsoll vault status`: how every vault is doing; 1 when one is not well.
 
 use std::io::Write;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use plimsoll_guard::records::{Status, VaultStatus};
@@ -9,7 +10,7 @@ use plimsoll_vault::catalogue::Catalogue;
 use plimsoll_vault::names::Millis;
 use plimsoll_vault::store::Store;
 
-use super::{Chosen, VaultError, all, bytes, print_json};
+use super::{Chosen, VaultError, all, bytes, choose, counted, print_json, unknown};
 use crate::cli::{Exit, Global, OneVault};
 use crate::verbs::reach;
 use crate::verbs::status::since;
@@ -18,12 +19,12 @@ use crate::verbs::status::since;
 const AGE_MAX: u32 = 2;
 
 pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
-    let mut chosen = all(global)?;
-    if let Some(name) = &args.vault {
-        chosen.retain(|it| it.vault.name == *name);
-    }
+    let chosen = match &args.vault {
+        Some(name) => vec![choose(Some(name), global)?],
+        None => all(global)?,
+    };
     if chosen.is_empty() {
-        return Err(VaultError::Usage("the configuration has no such [[vault]]".to_owned()));
+        return Err(unknown(&chosen, None));
     }
     let running = running(global);
     let statuses: Vec<VaultStatus> =
@@ -50,7 +51,7 @@ fn status(chosen: &Chosen, running: &[VaultStatus]) -> Result<VaultStatus, Vault
     if let Some(running) = running.iter().find(|it| it.name == chosen.vault.name) {
         return Ok(running.clone());
     }
-    let catalogue = Catalogue::read(&Store::open(&chosen.vault.store)?)?;
+    let catalogue = Catalogue::read(&Store::look(&chosen.vault.store)?)?;
     let newest = catalogue.newest_backup();
     Ok(VaultStatus {
         name: chosen.vault.name.clone(),
@@ -72,7 +73,7 @@ fn status(chosen: &Chosen, running: &[VaultStatus]) -> Result<VaultStatus, Vault
 fn is_well(chosen: &Chosen, status: &VaultStatus) -> bool {
     let age_max = chosen.vault.every.saturating_mul(AGE_MAX);
     let age = status.last_backup.map(|it| Timestamp::now().duration_since(it));
-    let is_recent = age.is_some_and(|age| std::time::Duration::try_from(age).unwrap_or_default() <= age_max);
+    let is_recent = age.is_some_and(|age| Duration::try_from(age).unwrap_or_default() <= age_max);
     status.problems.is_empty() && is_recent && status.mode != "stopped"
 }
 
@@ -94,14 +95,16 @@ fn print(status: &VaultStatus, out: &mut dyn Write) -> Result<(), VaultError> {
         }
         None => writeln!(out, "  backup     NONE: no snapshot was restored and compared yet")?,
     }
-    writeln!(out, "  kept       {} snapshots, {} of them backups", status.snapshots, status.backups)?;
+    let (snapshots, backups) = (counted(status.snapshots, "snapshot"), counted(status.backups, "backup"));
+    writeln!(out, "  kept       {snapshots}, {backups}")?;
     if status.log_bytes > 0 || status.held_ms_max > 0 {
-        let held = span_words(std::time::Duration::from_millis(status.held_ms_max));
-        writeln!(
-            out,
-            "  log        {} in use; writers held for {held} at the longest",
-            bytes(status.log_bytes)
-        )?;
+        let held = match status.held_ms_max {
+            0 => "writers were never held".to_owned(),
+            held => {
+                format!("writers were held for {} at the longest", span_words(Duration::from_millis(held)))
+            }
+        };
+        writeln!(out, "  log        {} in use; {held}", bytes(status.log_bytes))?;
     }
     if status.waiting_bytes > 0 {
         writeln!(out, "  waiting    {} for the store", bytes(status.waiting_bytes))?;

@@ -1,33 +1,33 @@
 //! `plimsoll vault verify`: restore it into a scratch place, compare, and say whether it is a backup.
 
 use std::io::Write;
+use std::time::Duration;
 
+use plimsoll_guard::tell::span_words;
 use plimsoll_vault::catalogue::Catalogue;
 use plimsoll_vault::keeper::Wanted;
-use plimsoll_vault::plan::PlanError;
 use plimsoll_vault::restore::Restorer;
 use plimsoll_vault::store::Store;
 use plimsoll_vault::verify;
 
 use super::bar::Bar;
-use super::{Chosen, VaultError, ask_running, choose, print_json};
+use super::{Chosen, VaultError, ask_running, choose, print_json, with_key};
 use crate::cli::{Exit, Global, VaultVerify};
 
 pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> Result<Exit, VaultError> {
     let chosen = choose(args.vault.as_deref(), global)?;
     let wanted = Wanted::Verify { snapshot: args.snapshot.clone() };
-    let done = match ask_running(&chosen.vault, &wanted)? {
-        Some(done) => done,
-        None => here(&chosen, args.snapshot.as_deref())?,
-    };
+    // A running vault has the keys of its configuration alone.
+    let asked = if args.identity.is_some() { None } else { ask_running(&chosen.vault, &wanted)? };
+    let done = asked.map_or_else(|| here(&chosen, args), Ok)?;
     if args.json {
         print_json(out, &done)?;
         return Ok(Exit::Done);
     }
-    let seconds = std::time::Duration::from_millis(done["took_ms"].as_u64().unwrap_or(0)).as_secs_f64();
+    let took = span_words(Duration::from_millis(done["took_ms"].as_u64().unwrap_or(0)));
     writeln!(
         out,
-        "snapshot {} is a backup: restored in {seconds:.1} s, {} rows equal, integrity and foreign keys checked",
+        "snapshot {} is a backup: restored in {took}, {} rows equal, integrity and foreign keys checked",
         done["snapshot"].as_str().unwrap_or_default(),
         done["rows"].as_u64().unwrap_or(0)
     )?;
@@ -37,18 +37,10 @@ pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> R
     Ok(Exit::Done)
 }
 
-fn here(chosen: &Chosen, short: Option<&str>) -> Result<serde_json::Value, VaultError> {
-    let store = Store::open(&chosen.vault.store)?;
-    let seal = chosen.vault.seal()?;
-    let catalogue = Catalogue::read(&store)?;
-    let snapshot = match short {
-        Some(short) => catalogue.named(short).ok_or_else(|| {
-            VaultError::Usage(format!(
-                "no snapshot, or more than one, begins with {short}: see plimsoll vault list"
-            ))
-        })?,
-        None => *catalogue.snapshots.last().ok_or(plimsoll_vault::Error::Plan(PlanError::Nothing))?,
-    };
+fn here(chosen: &Chosen, args: &VaultVerify) -> Result<serde_json::Value, VaultError> {
+    let store = Store::look(&chosen.vault.store)?;
+    let seal = with_key(chosen.vault.seal()?, args.identity.as_deref())?;
+    let snapshot = Catalogue::read(&store)?.chosen(args.snapshot.as_deref())?;
     let bar = Bar::new();
     let scratch = tempfile::Builder::new().prefix("plimsoll-verify-").tempdir()?;
     let restorer = Restorer { store: &store, seal: &seal };
