@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use plimsoll_core::ServiceConfig;
 use plimsoll_core::layers::soft_limit::SoftLimit;
-use plimsoll_guard::control::Client;
+use plimsoll_guard::control::client::Client;
 use plimsoll_guard::records::{EventRecord, Status};
 use plimsoll_guard::{Address, Ended, Guard, Hooks, LogBounds, ProbeKind, Settings, Workload};
 use rustix::process::{Pid, Signal, kill_process};
