@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
 
 use std::path::Path;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn a_step_that_panics_costs_that_step_and_not_the_guard() {
         version: "0".to_owned(),
         notes: Vec::new(),
     };
-    let (sender, events) = channel();
+    let (sender, events) = sync_channel(1024);
     let mut panics_left = 3;
     let guarding = thread::spawn(move || {
         Guard::prepare(settings).unwrap().run(Hooks {
@@ -85,7 +85,7 @@ fn a_step_that_panics_costs_that_step_and_not_the_guard() {
         let said = status.degraded.iter().any(|it| it.contains("a bug of its own"));
         assert!(said, "{:?}", status.degraded);
         let pid = status.services[0].instances[0].pid.unwrap();
-        kill_process(Pid::from_raw(i32::try_from(pid).unwrap()).unwrap(), Signal::KILL).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
         assert_eq!(wait_for(&events, "exited").detail["signal"], 9);
     }
     kill_process(rustix::process::getpid(), Signal::TERM).unwrap();
