@@ -149,7 +149,14 @@ fn exchange(live: &Path, fresh: &Path, kept: &Path) -> Result<(), VaultError> {
             fs::rename(from, to)?;
         }
     }
-    Ok(fs::rename(fresh, live)?)
+    fs::rename(fresh, live)?;
+    sync_names(live)
+}
+
+/// A crash of the machine brings none of the old names back.
+fn sync_names(live: &Path) -> Result<(), VaultError> {
+    let folder = live.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    Ok(fs::File::open(folder)?.sync_all()?)
 }
 
 fn same_owner(live: &Path, fresh: &Path) -> Result<(), VaultError> {
@@ -176,7 +183,7 @@ fn put_back(live: &Path, kept: &Path, aside: Option<&Path>) -> Result<(), VaultE
             fs::rename(old, tried)?;
         }
     }
-    Ok(())
+    sync_names(live)
 }
 
 /// The service whose database it is, as far as a guard runs it.
