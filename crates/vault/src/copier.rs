@@ -186,8 +186,9 @@ impl Copier {
         self.not_before = self.not_before.max(Instant::now() + self.retry);
         self.retry = (self.retry * 2).min(RETRY_MAX);
         if !matches!(error, Error::Ended(_)) {
-            self.shared.update(|status| status.mode = Mode::Stopped);
+            // Nobody is to see that it is stopped and not why.
             self.shared.problem("vault_copying", "warning", format!("nothing is copied: {error}"));
+            self.shared.update(|status| status.mode = Mode::Stopped);
         }
     }
 
