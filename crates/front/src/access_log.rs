@@ -19,7 +19,7 @@ use crate::config::{AccessLogConfig, AccessLogStyle};
 const LINES_WAITING: usize = 8192;
 /// What is buffered is written at least this often.
 const FLUSH_EVERY: Duration = Duration::from_millis(500);
-const STACK_BYTES: usize = 128 * 1024;
+const STACK_BYTES: usize = 256 * 1024;
 
 /// One finished request.
 #[derive(Debug)]

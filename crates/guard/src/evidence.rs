@@ -20,8 +20,8 @@ const LOG_LINES: usize = 200;
 const LOG_BYTES: u64 = 256 * 1024;
 /// Threads looked at; a count of the rest is kept.
 const THREADS_MAX: usize = 256;
-/// The thread beside reads one small file.
-const STACK_BYTES: usize = 64 * 1024;
+/// The thread beside reads one small file; the allocator of an unoptimised build wants more than 64 KiB for that alone.
+const STACK_BYTES: usize = 256 * 1024;
 /// Descriptors looked at; past it the breakdown is of a part, and says so.
 const DESCRIPTORS_MAX: usize = 16_384;
 

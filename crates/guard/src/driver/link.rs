@@ -17,7 +17,7 @@ use crate::state::StateFile;
 
 /// Words of init's that wait for the driver; then init's own queue fills.
 const WORDS_MAX: usize = 1024;
-const STACK_BYTES: usize = 128 * 1024;
+const STACK_BYTES: usize = 256 * 1024;
 /// Init hears of a completed cycle this often, at least and at most.
 const FEED_EVERY: Duration = Duration::from_millis(500);
 /// Before it lets go, a guard finishes what it has begun, for this long at most.

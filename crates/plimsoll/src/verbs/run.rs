@@ -28,7 +28,7 @@ use crate::vaults::Keepers;
 const LINES_WAITING: usize = 4096;
 /// Printed at once, where so much is waiting.
 const PRINT_BYTES: usize = 64 * 1024;
-const STACK_BYTES: usize = 128 * 1024;
+const STACK_BYTES: usize = 256 * 1024;
 const PRINT_REST: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
