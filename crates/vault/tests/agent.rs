@@ -3,48 +3,25 @@
 
 mod common;
 
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
+use common::watch::{self, start};
 use common::{Ground, contents_of, write};
 use plimsoll_vault::VaultConfig;
 use plimsoll_vault::agent::{Agent, ask};
 use plimsoll_vault::keeper::{Answer, Wanted};
 use plimsoll_vault::plan::Target;
-use plimsoll_vault::shared::Teller;
 use plimsoll_vault::status::{Mode, News, Status};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
-fn start(config: VaultConfig) -> (Agent, Receiver<News>) {
-    let (news, told) = sync_channel(1000);
-    let teller = Teller::new(move |it| drop(news.try_send(it)));
-    (Agent::start(config, teller), told)
+fn until(agent: &Agent, what: &str, is_so: impl FnMut(&Status) -> bool) -> Status {
+    watch::until(WITHIN, agent, what, is_so)
 }
 
-/// Looks until it is so.
-fn until(agent: &Agent, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
-    let began = Instant::now();
-    loop {
-        let status = agent.status();
-        if is_so(&status) {
-            return status;
-        }
-        assert!(began.elapsed() < WITHIN, "never {what}: {status:#?}");
-        std::thread::yield_now();
-    }
-}
-
-fn until_told(told: &Receiver<News>, kind: &str) -> News {
-    let began = Instant::now();
-    let mut all = Vec::new();
-    while let Ok(news) = told.recv_timeout(WITHIN.saturating_sub(began.elapsed())) {
-        if news.kind == kind {
-            return news;
-        }
-        all.push(news);
-    }
-    panic!("never told {kind}: {all:#?}")
+fn until_told(news: &Receiver<News>, kind: &str) -> News {
+    watch::until_told(WITHIN, news, kind)
 }
 
 fn backup(config: &VaultConfig) -> serde_json::Value {

@@ -3,46 +3,27 @@
 
 mod common;
 
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
+use common::watch::{self, start};
 use common::{Ground, contents_of, snapshot, write};
-use plimsoll_vault::VaultConfig;
 use plimsoll_vault::agent::Agent;
 use plimsoll_vault::engine::Engine;
 use plimsoll_vault::names::{Millis, SnapshotName};
 use plimsoll_vault::plan::Target;
 use plimsoll_vault::position::Tx;
 use plimsoll_vault::prune;
-use plimsoll_vault::shared::Teller;
 use plimsoll_vault::status::{Mode, News, Status};
 
 const WITHIN: Duration = Duration::from_mins(1);
 
-fn start(config: VaultConfig) -> (Agent, Receiver<News>) {
-    let (news, told) = sync_channel(1000);
-    (Agent::start(config, Teller::new(move |it| drop(news.try_send(it)))), told)
-}
-
-fn until(agent: &Agent, what: &str, mut is_so: impl FnMut(&Status) -> bool) -> Status {
-    let began = Instant::now();
-    loop {
-        let status = agent.status();
-        if is_so(&status) {
-            return status;
-        }
-        assert!(began.elapsed() < WITHIN, "never {what}: {status:#?}");
-        std::thread::yield_now();
-    }
+fn until(agent: &Agent, what: &str, is_so: impl FnMut(&Status) -> bool) -> Status {
+    watch::until(WITHIN, agent, what, is_so)
 }
 
 fn told(news: &Receiver<News>, kind: &str) -> News {
-    loop {
-        let it = news.recv_timeout(WITHIN).unwrap_or_else(|_| panic!("never told {kind}"));
-        if it.kind == kind {
-            return it;
-        }
-    }
+    watch::until_told(WITHIN, news, kind)
 }
 
 #[test]

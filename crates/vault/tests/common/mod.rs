@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
 #![allow(missing_debug_implementations, reason = "nobody prints it")]
 
+pub mod watch;
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
