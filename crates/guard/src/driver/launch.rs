@@ -187,9 +187,9 @@ pub(super) fn command(
 ) -> spawn::Command {
     let (port, socket) = (address.and_then(Endpoint::port), address.and_then(Endpoint::socket));
     let argv = argv.iter().map(|word| placeholders::substitute(word, port, socket).into()).collect();
-    let env = environment(&ground.scope, workload, name, port)
-        .into_iter()
-        .map(|(key, value)| (key.into(), value.into()));
+    let mut env = environment(workload, name, port);
+    set(&mut env, GUARD_VARIABLE, ground.scope.clone());
+    let env = env.into_iter().map(|(key, value)| (key.into(), value.into()));
     let mut command = spawn::Command::new(argv, env.collect(), workload.cwd.clone(), output);
     command.ids.clone_from(&workload.ids);
     command.no_new_privs = workload.no_new_privs;
@@ -198,19 +198,20 @@ pub(super) fn command(
     command
 }
 
-fn environment(scope: &str, workload: &Workload, name: &str, port: Option<u16>) -> Vec<(String, String)> {
+/// What an instance of this name is told, at this port; without the guard's own mark.
+pub fn environment(workload: &Workload, name: &str, port: Option<u16>) -> Vec<(String, String)> {
     let mut env = workload.env.clone();
-    let mut set = |key: &str, value: String| {
-        env.retain(|(known, _)| known != key);
-        env.push((key.to_owned(), value));
-    };
     for (key, value) in &workload.soft_limit.variables {
-        set(key, value.clone());
+        set(&mut env, key, value.clone());
     }
     if let (Address::Picked { variable: Some(variable) }, Some(port)) = (&workload.address, port) {
-        set(variable, port.to_string());
+        set(&mut env, variable, port.to_string());
     }
-    set(INSTANCE_VARIABLE, name.to_owned());
-    set(GUARD_VARIABLE, scope.to_owned());
+    set(&mut env, INSTANCE_VARIABLE, name.to_owned());
     env
+}
+
+fn set(env: &mut Vec<(String, String)>, key: &str, value: String) {
+    env.retain(|(known, _)| known != key);
+    env.push((key.to_owned(), value));
 }

@@ -50,7 +50,7 @@ use crate::vaults::{self, VaultSaid, Vaults};
 use crate::workload::{Settings, Workload};
 use clock::Clock;
 use launch::Launched;
-pub use launch::{GUARD_VARIABLE, INSTANCE_VARIABLE};
+pub use launch::{GUARD_VARIABLE, INSTANCE_VARIABLE, environment};
 use link::Tie;
 use notices::Watcher;
 pub(crate) use notices::host_pressure;

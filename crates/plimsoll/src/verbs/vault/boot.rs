@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use plimsoll_core::ProbeOutcome;
-use plimsoll_guard::driver::INSTANCE_VARIABLE;
+use plimsoll_guard::driver::{INSTANCE_VARIABLE, environment};
 use plimsoll_guard::probe::{self, Answer, Probed};
 use plimsoll_guard::{Address, Endpoint, ProbeKind, Workload, placeholders};
 use plimsoll_kernel::process::{self, Identity, Signal};
@@ -132,7 +132,7 @@ impl Booted {
         mark: String,
         printed: &Path,
     ) -> Result<Self, VaultError> {
-        let env = environment(workload, endpoint, &mark);
+        let env = environment(workload, &mark, endpoint.and_then(Endpoint::port));
         let mut command = command(workload, &workload.command, &env, endpoint, File::create(printed)?);
         command.nofile = Some(workload.head.descriptors.limit);
         command.dies_with_us = true;
@@ -239,23 +239,6 @@ impl Drop for Booted {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-fn environment(workload: &Workload, endpoint: Option<&Endpoint>, mark: &str) -> Vec<(String, String)> {
-    let mut env = workload.env.clone();
-    let mut set = |key: &str, value: String| {
-        env.retain(|(known, _)| known != key);
-        env.push((key.to_owned(), value));
-    };
-    for (key, value) in &workload.soft_limit.variables {
-        set(key, value.clone());
-    }
-    let port = endpoint.and_then(Endpoint::port);
-    if let (Address::Picked { variable: Some(variable) }, Some(port)) = (&workload.address, port) {
-        set(variable, port.to_string());
-    }
-    set(INSTANCE_VARIABLE, mark.to_owned());
-    env
 }
 
 fn command(
