@@ -21,7 +21,7 @@ pub struct Ground {
     /// The kernel tells when somebody stalls for memory.
     pub has_pressure: bool,
     /// Highest descriptor limit that a child can be given.
-    pub descriptors_hard: u64,
+    pub descriptors_most: u64,
 }
 
 impl Ground {
@@ -37,7 +37,7 @@ impl Ground {
             hierarchy: found.chosen,
             refusals: found.refusals,
             has_pressure,
-            descriptors_hard: limits::own_descriptors().hard.unwrap_or(u64::MAX),
+            descriptors_most: limits::most_descriptors(&roots),
             scope: scope.to_owned(),
             roots,
         }
@@ -96,7 +96,7 @@ impl Ground {
 
     /// As much of the limit as a child can be given.
     pub(crate) fn descriptor_limit(&self, wanted: u64) -> u64 {
-        if rustix::process::geteuid().is_root() { wanted } else { wanted.min(self.descriptors_hard) }
+        wanted.min(self.descriptors_most)
     }
 
     fn descriptors(&self, workload: &Workload) -> LayerStatus {
@@ -105,7 +105,7 @@ impl Ground {
         if wanted > self.descriptor_limit(wanted) {
             notes.push(format!(
                 "the guard may give at most {}; raise its own limit (ulimit -Hn, LimitNOFILE=)",
-                self.descriptors_hard
+                self.descriptors_most
             ));
         }
         let line = workload.head.descriptors.recycle.of(wanted);

@@ -1,8 +1,11 @@
 //! `RLIMIT_NOFILE`, our own and another process's.
 
-use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use std::fs;
 
-use crate::{Error, Result, process};
+use rustix::process::{Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use rustix::thread::{CapabilitySet, capabilities};
+
+use crate::{Error, Result, Roots, process};
 
 /// How many descriptors a process may have open. `None` is unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,18 @@ impl From<Rlimit> for DescriptorLimit {
 
 pub fn own_descriptors() -> DescriptorLimit {
     getrlimit(Resource::Nofile).into()
+}
+
+/// The highest limit that a child of ours can be given: our own hard one, and with `CAP_SYS_RESOURCE`, which root of a
+/// container or of a confined unit may lack, what `fs.nr_open` allows.
+pub fn most_descriptors(roots: &Roots) -> u64 {
+    let may_raise = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_RESOURCE));
+    let own = || own_descriptors().hard.unwrap_or(u64::MAX);
+    if !may_raise {
+        return own();
+    }
+    let told = fs::read_to_string(roots.proc.join("sys/fs/nr_open"));
+    told.ok().and_then(|it| it.trim().parse().ok()).unwrap_or_else(own)
 }
 
 /// Raises our own soft limit to the hard one, which needs no privilege. Returns the limit now in force.

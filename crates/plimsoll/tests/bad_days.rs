@@ -286,6 +286,26 @@ fn a_guard_short_of_descriptors_says_so_and_guards() {
     guard.next("incident_closed");
 }
 
+#[test]
+fn root_without_the_right_to_raise_limits_gives_what_it_has_and_says_so() {
+    if !is_root("giving a right up") {
+        return;
+    }
+    let folder = Folder::new();
+    let mut command = Command::new("prlimit");
+    command.args(["--nofile=2000:2000", "setpriv", "--bounding-set", "-sys_resource", EXE]);
+    let mut guard = folder.start_by(command, &sample("", "[service.reports.descriptors]\nlimit = 4096\n"));
+    guard.next("ready");
+    let pid = guard.lead("reports").pid.unwrap();
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let open_files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert!(open_files.contains(" 2000 "), "{open_files}");
+    let service = guard.service("reports");
+    let descriptors = service.layers.iter().find(|row| row.layer == "descriptors").unwrap();
+    let told = |note: &String| note.contains("may give at most 2000");
+    assert!(descriptors.notes.iter().any(told), "{descriptors:?}");
+}
+
 /// A user that nobody else on this machine is.
 const LIMITED: u32 = 61_234;
 

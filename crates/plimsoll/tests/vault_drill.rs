@@ -95,6 +95,6 @@ fn a_service_that_ends_on_the_copy_says_what_it_said() {
     let failed = vault_verb(&folder, "drill");
     assert_exit(&failed, 1);
     let told = stderr(&failed);
-    assert!(told.contains("it ended, exit code 3") && told.contains("| cannot open /"), "{told}");
+    assert!(told.contains("it ended with exit code 3") && told.contains("| cannot open /"), "{told}");
     assert!(!told.contains(folder.path().join("reports.db").to_str().unwrap()), "{told}");
 }

@@ -11,7 +11,7 @@ use plimsoll_guard::driver::{INSTANCE_VARIABLE, environment};
 use plimsoll_guard::probe::{self, Answer, Probed};
 use plimsoll_guard::{Address, Endpoint, ProbeKind, Workload, placeholders};
 use plimsoll_kernel::process::{self, Identity, Signal};
-use plimsoll_kernel::{Exit, Roots, procfs, reap_one, spawn};
+use plimsoll_kernel::{Exit, Roots, limits, procfs, reap_one, spawn};
 
 use super::VaultError;
 use super::names::Names;
@@ -134,10 +134,11 @@ impl Booted {
     ) -> Result<Self, VaultError> {
         let env = environment(workload, &mark, endpoint.and_then(Endpoint::port));
         let mut command = command(workload, &workload.command, &env, endpoint, File::create(printed)?);
-        command.nofile = Some(workload.head.descriptors.limit);
+        let roots = Roots::default();
+        command.nofile = Some(workload.head.descriptors.limit.min(limits::most_descriptors(&roots)));
         command.dies_with_us = true;
         let child = spawn::spawn(&command).map_err(|error| VaultError::No(error.to_string()))?;
-        Ok(Self { roots: Roots::default(), main: child.identity, mark, env })
+        Ok(Self { roots, main: child.identity, mark, env })
     }
 
     /// Asks until the answer is yes.
@@ -147,7 +148,7 @@ impl Booted {
         let mut last = "it never answered".to_owned();
         while began.elapsed() < health.start_period {
             if let Some(exit) = reap_one(self.main.pid) {
-                return Err(format!("it ended, {}", exit_words(exit)));
+                return Err(format!("it ended with {exit}"));
             }
             if workload.probe == ProbeKind::None && began.elapsed() < LIVES_FOR {
                 std::thread::sleep(LOOK_AGAIN);
@@ -195,7 +196,7 @@ impl Booted {
             match reap_one(check.pid) {
                 None => tokio::time::sleep(LOOK_AGAIN).await,
                 Some(Exit::Code(0)) => return Answer::Yes,
-                Some(exit) => return Answer::No { why: format!("check command: {}", exit_words(exit)) },
+                Some(exit) => return Answer::No { why: format!("check command: {exit}") },
             }
         }
     }
@@ -255,13 +256,6 @@ fn command(
     command.ids.clone_from(&workload.ids);
     command.no_new_privs = workload.no_new_privs;
     command
-}
-
-fn exit_words(exit: Exit) -> String {
-    match exit {
-        Exit::Code(code) => format!("exit code {code}"),
-        Exit::Signal { number, .. } => format!("by signal {number}"),
-    }
 }
 
 /// What it said at last, for whoever has to find out why.
