@@ -58,20 +58,30 @@ pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
 
 /// The static binary, optimised as a whole.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    if let Some(missing) = ["musl-gcc", "make"].into_iter().find(|program| !shell::has(program)) {
-        return Err(Error::Lacks(format!("{missing}; `cargo xtask test` installs it")));
-    }
-    let mut command = workspace.cargo(&["rustc", "--profile", "dist", "--target", MUSL]);
-    command.args(["--package", PACKAGE, "--bin", PACKAGE, "--", "-C", COPIES_IN_LINE]);
-    command.env("CC_x86_64_unknown_linux_musl", "musl-gcc");
-    shell::run(&mut command, BUILD_LIMIT)?;
-    let binary = workspace.target.join(MUSL).join("dist").join(PACKAGE);
+    let binary = compile(workspace, PACKAGE, ["--bin", PACKAGE])?.join(PACKAGE);
     let bytes = fs::read(&binary).map_err(Error::file("read", &binary))?;
     match asks_for_a_loader(&bytes) {
         Some(false) => Ok(binary),
         Some(true) => Err(Error::Check(format!("{} is not static: it asks for a loader", binary.display()))),
         None => Err(Error::Check(format!("{} is no 64-bit little-endian ELF file", binary.display()))),
     }
+}
+
+/// An example of a package, built as the binary is.
+pub(crate) fn build_example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
+    Ok(compile(workspace, package, ["--example", name])?.join("examples").join(name))
+}
+
+/// Where it is put.
+fn compile(workspace: &Workspace, package: &str, what: [&str; 2]) -> Result<PathBuf> {
+    if let Some(missing) = ["musl-gcc", "make"].into_iter().find(|program| !shell::has(program)) {
+        return Err(Error::Lacks(format!("{missing}; `cargo xtask test` installs it")));
+    }
+    let mut command = workspace.cargo(&["rustc", "--profile", "dist", "--target", MUSL]);
+    command.args(["--package", package]).args(what).args(["--", "-C", COPIES_IN_LINE]);
+    command.env("CC_x86_64_unknown_linux_musl", "musl-gcc");
+    shell::run(&mut command, BUILD_LIMIT)?;
+    Ok(workspace.target.join(MUSL).join("dist"))
 }
 
 /// Does the ELF file have a program header `PT_INTERP`? `None` if it is no such file.

@@ -45,8 +45,8 @@ pub(crate) struct Args {
 enum Bench {
     /// One guard and its services: start, spike, restart, footprint, logs, simulation
     Guard,
-    /// The front: loss (requests lost in recycles, kills, hangs), speed (beside nginx and HAProxy), scale (10,000
-    /// connections, idle and held)
+    /// The front: loss (requests lost in recycles, kills, hangs), speed (beside nginx and HAProxy), own (what is
+    /// ours, beside bare hyper), scale (10,000 connections, idle and held)
     Front,
     /// The vault beside litestream: loss (after kills), cost (to the application and the machine), restore (1 GiB),
     /// restores (200, under a writer)

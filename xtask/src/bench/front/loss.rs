@@ -21,7 +21,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
         fronts.push(Kind::Plimsoll);
     }
     let programs = fronts.iter().filter_map(|front| match front {
-        Kind::Plimsoll => None,
+        Kind::Plimsoll | Kind::Bare => None,
         Kind::Nginx => Some("nginx"),
         Kind::Haproxy => Some("haproxy"),
     });

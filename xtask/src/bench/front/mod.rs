@@ -8,6 +8,7 @@ mod ground;
 mod handshakes;
 mod load;
 mod loss;
+mod own;
 mod proxy;
 mod race;
 mod sample;
@@ -28,5 +29,6 @@ use crate::bench::Part;
 pub(super) const PARTS: &[Part] = &[
     Part { name: "loss", run: loss::run },
     Part { name: "speed", run: speed::run },
+    Part { name: "own", run: own::run },
     Part { name: "scale", run: scale::run },
 ];

@@ -12,6 +12,7 @@ use crate::bench::front::ground::{Ground, LOAD_CORE, PROXY_CORE, free_port, on_c
 use crate::bench::front::{store, upstream};
 use crate::bench::guard::proc;
 use crate::bench::guard::stage::{self, Stage};
+use crate::dist;
 use crate::error::{Error, Result};
 use crate::shell;
 
@@ -23,6 +24,9 @@ pub(in crate::bench) enum Kind {
     Nginx,
     Haproxy,
     Plimsoll,
+    /// hyper's connections and nothing of ours.
+    #[value(skip)]
+    Bare,
 }
 
 #[derive(Debug)]
@@ -48,6 +52,7 @@ pub(super) struct Ports {
 }
 
 impl Kind {
+    /// Those that others would take in our place.
     const ALL: [Self; 3] = [Self::Nginx, Self::Haproxy, Self::Plimsoll];
 
     /// Those asked for, or all.
@@ -61,6 +66,7 @@ impl Kind {
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
             Self::Plimsoll => "plimsoll",
+            Self::Bare => "bare hyper",
         }
     }
 }
@@ -76,6 +82,11 @@ impl Proxy {
             Kind::Haproxy => {
                 let path = ground.write("haproxy.cfg", &haproxy(ground, ports))?;
                 Running::Alone(spawn(on_core(PROXY_CORE, "haproxy".as_ref()).args(["-db", "-f"]).arg(path))?)
+            }
+            Kind::Bare => {
+                let program = dist::build_example(setting.workspace, "plimsoll-front", "bare")?;
+                let addresses = [ports.http, ports.upstream].map(|port| format!("127.0.0.1:{port}"));
+                Running::Alone(spawn(on_core(PROXY_CORE, program.as_ref()).args(addresses))?)
             }
             Kind::Plimsoll => {
                 let config = plimsoll_config(ground, Ports { upstream: free_port()?, ..ports })?;

@@ -22,7 +22,7 @@ const COST_RATIO_MAX: f64 = 1.0 / 0.9;
 const MIB: f64 = 1_048_576.0;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Case {
+pub(super) enum Case {
     KeepAlive,
     NewConnections,
     TlsKeepAlive,
@@ -59,7 +59,7 @@ impl Case {
         }
     }
 
-    fn take(self, proxy: &Proxy, upstream: &Upstream) -> Result<Sample> {
+    pub(super) fn take(self, proxy: &Proxy, upstream: &Upstream) -> Result<Sample> {
         let lasts = Duration::from_secs(u64::from(SAMPLE_SECONDS));
         let plain = format!("http://127.0.0.1:{}/", proxy.http);
         sample::take(proxy, upstream.pid(), || match self {
@@ -78,7 +78,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let upstream = Upstream::start(&ground)?;
     let start = |kind| Proxy::start(setting, kind, &ground, upstream.port);
     let proxies: Vec<Proxy> = Kind::chosen(setting).into_iter().map(start).collect::<Result<_>>()?;
-    let count = usize::try_from(setting.runs.div_ceil(RUNS_PER_SAMPLE)).unwrap_or(1);
+    let count = samples(setting);
     let mut figures = Vec::new();
     for case in CASES {
         println!("  {} …", case.name());
@@ -93,6 +93,16 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
         figures.extend(figures_of(case, &lanes));
     }
     Ok(figures)
+}
+
+pub(super) fn samples(setting: &Setting<'_>) -> usize {
+    usize::try_from(setting.runs.div_ceil(RUNS_PER_SAMPLE)).unwrap_or(1)
+}
+
+/// Processor time for a small answer over keep-alive; promised is at most so much of the others'.
+pub(super) fn costs(lanes: &[Lane], most: f64) -> Vec<Figure> {
+    let figure = |lane: &Lane| cost(Case::KeepAlive, lane);
+    rows(lanes, figure, f64::min, |figure| figure.promised_ratio_at_most(most))
 }
 
 fn by_wrk(proxy: &Proxy, url: &str, anew: bool) -> Result<Achieved> {
@@ -138,15 +148,15 @@ fn figures_of(case: Case, lanes: &[Lane]) -> Vec<Figure> {
     figures
 }
 
-/// A row for each proxy, compared with the better peer; what is promised is ours.
+/// A row for each proxy, compared with the better of the others; what is promised is ours.
 fn rows(
     lanes: &[Lane],
     figure: impl Fn(&Lane) -> Figure,
     better: fn(f64, f64) -> f64,
     promise: impl Fn(Figure) -> Figure,
 ) -> Vec<Figure> {
-    let peers = lanes.iter().filter(|lane| lane.kind != Kind::Plimsoll);
-    let best = peers.filter_map(|lane| figure(lane).median()).reduce(better);
+    let others = lanes.iter().filter(|lane| lane.kind != Kind::Plimsoll);
+    let best = others.filter_map(|lane| figure(lane).median()).reduce(better);
     let row = |lane: &Lane| {
         let row = figure(lane);
         let ratio = row.median().zip(best).map(|(median, best)| median / best);

@@ -192,7 +192,9 @@ fn config(setting: &Setting<'_>, program: Program, front: Kind, handover: &str, 
     let (fixed, table) = match front {
         Kind::Plimsoll => (String::new(), format!("[front]\nhttp = \"127.0.0.1:{http}\"\n")),
         // They can be told one address only.
-        Kind::Nginx | Kind::Haproxy => (format!("address = \"127.0.0.1:{upstream}\"\n"), String::new()),
+        Kind::Nginx | Kind::Haproxy | Kind::Bare => {
+            (format!("address = \"127.0.0.1:{upstream}\"\n"), String::new())
+        }
     };
     let port = if fixed.is_empty() { String::new() } else { format!("PORT = \"{upstream}\", ") };
     format!(
@@ -205,7 +207,7 @@ fn config(setting: &Setting<'_>, program: Program, front: Kind, handover: &str, 
 
 fn start_peer(setting: &Setting<'_>, front: Kind, ports: Ports) -> Result<Option<Peer>> {
     let config: fn(&Ground, Ports) -> String = match front {
-        Kind::Plimsoll => return Ok(None),
+        Kind::Plimsoll | Kind::Bare => return Ok(None),
         Kind::Nginx => proxy::nginx,
         Kind::Haproxy => proxy::haproxy,
     };
