@@ -8,7 +8,7 @@ use crate::engine::{Engine, Pinned, pin_log};
 use crate::error::{Error, Result};
 use crate::names::Millis;
 use crate::shared::Shared;
-use crate::shipper::{Began, Shipper, Ticked};
+use crate::shipper::{Began, Pressed, Shipper, Ticked};
 use crate::status::Mode;
 use crate::table::Table;
 use crate::tripwire::{Alarm, is_announced};
@@ -148,9 +148,11 @@ impl Copier {
             status.waiting_bytes = backlog.bytes;
             status.fresh_as_of = Some(backlog.oldest.unwrap_or(now));
             status.sqlite_version = one.version().map(|it| it.to_string());
-            let held = ticked.pressed.map_or(0, |it| u64::try_from(it.as_millis()).unwrap_or(u64::MAX));
-            status.held_ms_max = status.held_ms_max.max(held);
+            let held = ticked.pressed.map_or(Duration::ZERO, |it| it.held);
+            let held_ms = u64::try_from(held.as_millis()).unwrap_or(u64::MAX);
+            status.held_ms_max = status.held_ms_max.max(held_ms);
         });
+        self.look_at_log(ticked.pressed, log_bytes);
         if self.saved.elapsed() >= TABLE_EVERY {
             self.saved = Instant::now();
             let _ = shipper.save_table(&self.engine.state);
@@ -165,6 +167,22 @@ impl Copier {
         if is_other_file {
             self.detach();
             self.not_before = Instant::now() + self.retry;
+        }
+    }
+
+    /// A reader that is open for long keeps the log from beginning again, whoever copies.
+    fn look_at_log(&self, pressed: Option<Pressed>, log_bytes: u64) {
+        let pressure = self.engine.config.pressure;
+        if log_bytes <= pressure || pressed.is_some_and(|it| it.is_whole) {
+            self.shared.solved("vault_reader");
+        } else if pressed.is_some() && log_bytes > pressure * 2 {
+            let who = self.shipper.as_ref().map(Shipper::other_readers).unwrap_or_default();
+            let who = if who.is_empty() { "unknown".to_owned() } else { who.join(", ") };
+            let message = format!(
+                "the log has grown to {} MiB and cannot begin again while a reader stands in it; who reads now: {who}",
+                log_bytes >> 20
+            );
+            self.shared.problem("vault_reader", "warning", message);
         }
     }
 

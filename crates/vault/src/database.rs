@@ -120,7 +120,7 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-fn file_id(path: &Path) -> Result<FileId> {
+pub(crate) fn file_id(path: &Path) -> Result<FileId> {
     let meta = std::fs::metadata(path).map_err(Error::file("look at", path))?;
     if !meta.is_file() {
         return Err(Error::Unfit { path: path.to_owned(), why: "it is not a file".to_owned() });

@@ -10,7 +10,7 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 
 /// Lets a reader begin: a transaction is one only once it has read.
-const BEGIN: &str = "BEGIN; SELECT 1 FROM sqlite_schema LIMIT 1;";
+const READ: &str = "SELECT 1 FROM sqlite_schema LIMIT 1";
 
 /// A connection inside of a read transaction.
 #[derive(Debug)]
@@ -21,15 +21,24 @@ pub struct Reader {
 
 impl Reader {
     pub fn begin(database: &Database, connection: Connection) -> Result<Self> {
-        connection.execute_batch(BEGIN).map_err(Error::database(&database.path))?;
+        let begin = || {
+            step(&connection, "BEGIN")?;
+            step(&connection, READ)
+        };
+        begin().map_err(Error::database(&database.path))?;
         Ok(Self { connection, database: database.clone() })
     }
 
     /// Ends the transaction; the connection can be used again.
     pub fn end(self) -> Result<Connection> {
-        self.connection.execute_batch("ROLLBACK").map_err(Error::database(&self.database.path))?;
+        step(&self.connection, "ROLLBACK").map_err(Error::database(&self.database.path))?;
         Ok(self.connection)
     }
+}
+
+/// Runs a statement that is needed again soon. Of its rows only that there are some matters.
+fn step(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.query([])?.next().map(drop)
 }
 
 /// Two connections that take turns; one that counts what is committed and holds nothing; one for the write lock.
@@ -79,10 +88,12 @@ impl Leap {
     }
 
     /// Writes what is marked into the database's file. Only with the write lock: a commit that begins the log again at
-    /// the same moment corrupts it with versions of SQLite that have a bug there.
-    pub fn checkpoint(&self) -> Result<()> {
-        let done = self.counter.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(0));
-        done.map(drop).map_err(Error::database(&self.database.path))
+    /// the same moment corrupts it with versions of SQLite that have a bug there. False where a reader stood in its way.
+    pub fn checkpoint(&self) -> Result<bool> {
+        let done = self.counter.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+            Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
+        });
+        done.map_err(Error::database(&self.database.path))
     }
 
     pub fn unlock(&self) -> Result<()> {

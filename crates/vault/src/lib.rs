@@ -32,6 +32,7 @@ pub mod plan;
 pub mod position;
 pub mod progress;
 pub mod prune;
+mod readers;
 pub mod restore;
 pub mod retention;
 pub mod seal;

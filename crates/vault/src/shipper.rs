@@ -15,6 +15,7 @@ use crate::outbox::Outbox;
 use crate::page_hash::PageHash;
 use crate::page_one::PageOne;
 use crate::position::{Epoch, Position, Tx};
+use crate::readers;
 use crate::seal::{Effort, Seal};
 use crate::segment::{Builder, Cut};
 use crate::shipped;
@@ -24,8 +25,9 @@ use crate::tail::{Committed, Look, Tail};
 use crate::tripwire::{Alarm, Before};
 use crate::wal::{Frame, Header, Walker};
 
-/// The mark moves on at least this often while there is always something new.
-const LEAP_EVERY: Duration = Duration::from_secs(2);
+/// The mark moves on at least this often while there is always something new. Up to there the application's own
+/// checkpoints write the log into the database; the rest is left to us, with its writers held.
+const LEAP_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks at whether the file is still the one.
 const FILE_EVERY: Duration = Duration::from_secs(1);
 /// Looks for a moment in which nobody commits, before the write lock is taken for one.
@@ -51,8 +53,16 @@ pub enum Began {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ticked {
     pub alarms: Vec<Alarm>,
+    pub pressed: Option<Pressed>,
+}
+
+/// The log was written into the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pressed {
     /// How long writers were held.
-    pub pressed: Option<Duration>,
+    pub held: Duration,
+    /// All of it; otherwise a reader stands in the log, which cannot begin again before that one ends.
+    pub is_whole: bool,
 }
 
 /// What every part of a vault has in common.
@@ -83,6 +93,9 @@ pub struct Shipper {
     suspicious: Option<Hash>,
     /// All that the table knows was shipped and is remembered.
     is_clean: bool,
+    /// What was committed when nothing was new, and when the mark moved on with nothing new.
+    idle_at: Option<Committed>,
+    leapt_at: Option<Committed>,
     last_leap: Instant,
     last_file: Instant,
     last_press: Instant,
@@ -120,6 +133,8 @@ impl Shipper {
             ones: HashSet::from([hash]),
             suspicious: None,
             is_clean: true,
+            idle_at: None,
+            leapt_at: None,
             last_leap: now,
             last_file: now,
             last_press: now,
@@ -205,7 +220,7 @@ impl Shipper {
     fn skip_to_end(&mut self) -> Result<()> {
         let (header, frames) = match self.tail.look(&self.leap.counter, None)? {
             Look::Began(header, committed) => (Some(header), committed.frames),
-            Look::Same | Look::More(_) => (self.tail.header()?, 0),
+            Look::Same(_) | Look::More(_) => (self.tail.header()?, 0),
         };
         let Some(header) = header else { return Ok(()) };
         let mut walker = Walker::new(header);
@@ -270,6 +285,11 @@ impl Shipper {
         self.walker.as_ref().map_or(0, Walker::offset)
     }
 
+    /// Other processes that stand in the log now.
+    pub fn other_readers(&self) -> Vec<String> {
+        readers::others(&self.database)
+    }
+
     pub fn page_one(&self) -> PageOne {
         self.before.one
     }
@@ -281,7 +301,7 @@ impl Shipper {
         if is_new {
             self.remember(state)?;
         }
-        if !is_new || self.last_leap.elapsed() >= LEAP_EVERY {
+        if self.is_leap_due(is_new) {
             self.leap.leap()?;
             self.last_leap = Instant::now();
         }
@@ -296,6 +316,13 @@ impl Shipper {
         Ok(ticked)
     }
 
+    /// Where nothing is new, a mark that stands where nothing has moved since needs no other.
+    fn is_leap_due(&mut self, is_new: bool) -> bool {
+        let has_moved = !is_new && self.idle_at != self.leapt_at;
+        self.leapt_at = if is_new { None } else { self.idle_at };
+        has_moved || self.last_leap.elapsed() >= LEAP_EVERY
+    }
+
     /// Copies what is new; whether there was something.
     fn copy(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
         let is_new = self.gather(alarms)?;
@@ -308,7 +335,10 @@ impl Shipper {
     /// Takes what is committed into the builder.
     fn gather(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
         let (mut walker, committed) = match self.tail.look(&self.leap.counter, self.walker.as_ref())? {
-            Look::Same => return Ok(false),
+            Look::Same(committed) => {
+                self.idle_at = Some(committed);
+                return Ok(false);
+            }
             Look::More(committed) => match self.walker {
                 Some(walker) => (walker, committed),
                 None => return Ok(false),
@@ -402,7 +432,7 @@ impl Shipper {
 
     /// Writes the log into the database: with the write lock held, all of it copied and marked, so that nobody can
     /// commit between. `None`: somebody else has the lock.
-    fn press(&mut self, state: &State, alarms: &mut Vec<Alarm>) -> Result<Option<Duration>> {
+    fn press(&mut self, state: &State, alarms: &mut Vec<Alarm>) -> Result<Option<Pressed>> {
         if !self.leap.lock()? {
             return Ok(None);
         }
@@ -410,23 +440,23 @@ impl Shipper {
         let pressed = self.press_locked(alarms);
         self.leap.unlock()?;
         let held = began.elapsed();
-        pressed?;
+        let is_whole = pressed?;
         // What was gathered is shipped after the writers go on; a crash before that shows as a gap.
         if let Some(cut) = self.builder.take(Millis::now()) {
             self.send(&cut)?;
         }
         self.remember(state)?;
-        Ok(Some(held))
+        Ok(Some(Pressed { held, is_whole }))
     }
 
-    fn press_locked(&mut self, alarms: &mut Vec<Alarm>) -> Result<()> {
+    fn press_locked(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
         self.gather(alarms)?;
         self.leap.leap()?;
-        self.leap.checkpoint()?;
+        let is_whole = self.leap.checkpoint()?;
         // Now that all is in the file, the mark is one that lets the log begin again.
         self.leap.leap()?;
         self.last_leap = Instant::now();
-        Ok(())
+        Ok(is_whole)
     }
 
     /// Is the file the one that it was, and written by SQLite alone?

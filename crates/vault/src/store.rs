@@ -33,6 +33,8 @@ const RETRY_WITHIN: Duration = Duration::from_secs(30);
 const RETRIES_MAX: usize = 5;
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// What is so small goes past the limit on bandwidth: a sign of life does not wait behind a snapshot.
+const SMALL_BYTES: usize = 1024;
 const BLOCKING_THREADS: usize = 4;
 const STACK_BYTES: usize = 512 * 1024;
 
@@ -63,10 +65,11 @@ pub struct Listed {
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<dyn ObjectStore>,
-    runtime: Arc<Runtime>,
+    /// For a bucket. Files of a folder are written by the thread that calls: to hand them to another one ten times a
+    /// second costs more than a folder is worth.
+    runtime: Option<Arc<Runtime>>,
     prefix: ObjectPath,
     to: String,
-    is_local: bool,
     pace: Option<Arc<Mutex<Pace>>>,
 }
 
@@ -94,20 +97,15 @@ impl Store {
         let refused = |why: String| Error::Address { store: config.to.clone(), why };
         let url = Url::parse(&config.to).map_err(|error| refused(format!("not an address: {error}")))?;
         let (inner, prefix) = connect(&url).map_err(&refused)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_stack_size(STACK_BYTES)
-            .thread_name("plimsoll-store")
-            .enable_all()
-            .build()
-            .map_err(|error| refused(format!("no thread to be had: {error}")))?;
+        let runtime = match url.scheme() {
+            "file" => None,
+            _ => Some(Arc::new(runtime().map_err(|error| refused(format!("no thread to be had: {error}")))?)),
+        };
         Ok(Self {
             inner,
-            runtime: Arc::new(runtime),
+            runtime,
             prefix,
             to: config.to.clone(),
-            is_local: url.scheme() == "file",
             pace: config.bandwidth.map(|rate| Arc::new(Mutex::new(Pace::new(rate)))),
         })
     }
@@ -118,7 +116,14 @@ impl Store {
 
     /// A folder on this machine, where each call takes milliseconds.
     pub fn is_local(&self) -> bool {
-        self.is_local
+        self.runtime.is_none()
+    }
+
+    fn wait<T>(&self, call: impl Future<Output = T>) -> T {
+        match &self.runtime {
+            Some(runtime) => runtime.block_on(call),
+            None => futures_executor::block_on(call),
+        }
     }
 
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
@@ -135,7 +140,7 @@ impl Store {
         let options = PutOptions { mode, ..PutOptions::default() };
         let path = self.path(name);
         fault::step().map_err(|error| self.faulty("store", name, &error))?;
-        let put = self.runtime.block_on(self.inner.put_opts(&path, bytes.into(), options));
+        let put = self.wait(self.inner.put_opts(&path, bytes.into(), options));
         // It may be there, and nobody have heard of it.
         fault::step().map_err(|error| self.faulty("store", name, &error))?;
         match put {
@@ -147,7 +152,7 @@ impl Store {
 
     pub fn get(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name);
-        let got = self.runtime.block_on(async { self.inner.get(&path).await?.bytes().await });
+        let got = self.wait(async { self.inner.get(&path).await?.bytes().await });
         let bytes = got.map_err(|error| self.failed("fetch", name, &error))?;
         self.wait_for(bytes.len());
         Ok(bytes.into())
@@ -167,10 +172,8 @@ impl Store {
     pub fn list(&self, folder: &str) -> Result<Vec<Listed>> {
         let path = self.path(folder);
         let listing = self.inner.list(Some(&path));
-        let found: Vec<_> = self
-            .runtime
-            .block_on(listing.try_collect())
-            .map_err(|error| self.failed("list", folder, &error))?;
+        let found: Vec<_> =
+            self.wait(listing.try_collect()).map_err(|error| self.failed("list", folder, &error))?;
         let listed = found.into_iter().filter_map(|meta| {
             let name = meta.location.prefix_match(&self.prefix)?;
             let name: Vec<_> = name.map(|part| part.as_ref().to_owned()).collect();
@@ -183,7 +186,7 @@ impl Store {
     /// Done where it was not there.
     pub fn delete(&self, name: &str) -> Result<()> {
         fault::step().map_err(|error| self.faulty("delete", name, &error))?;
-        match self.runtime.block_on(self.inner.delete(&self.path(name))) {
+        match self.wait(self.inner.delete(&self.path(name))) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("delete", name, &error)),
         }
@@ -195,7 +198,7 @@ impl Store {
     }
 
     fn wait_for(&self, bytes: usize) {
-        let Some(pace) = &self.pace else { return };
+        let Some(pace) = self.pace.as_ref().filter(|_| bytes > SMALL_BYTES) else { return };
         let wait = match pace.lock() {
             Ok(mut pace) => pace.take(bytes as u64, Instant::now()),
             Err(_) => Duration::ZERO,
@@ -265,6 +268,16 @@ fn connect(url: &Url) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {
         other => return Err(format!("{other}:// is not a store; there are file://, s3://, gs:// and az://")),
     };
     Ok((store, path))
+}
+
+fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(STACK_BYTES)
+        .thread_name("plimsoll-store")
+        .enable_all()
+        .build()
 }
 
 fn folder(url: &Url) -> Result<(Arc<dyn ObjectStore>, ObjectPath), String> {

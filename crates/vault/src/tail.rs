@@ -23,8 +23,8 @@ pub struct Committed {
 /// What a look found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
-    /// Nothing new.
-    Same,
+    /// Nothing new; so many frames are committed.
+    Same(Committed),
     /// Frames up to here are committed and belong to the generation that is being followed.
     More(Committed),
     /// The log was begun again. If all of the former generation was copied, nothing is lost.
@@ -51,10 +51,11 @@ impl Tail {
 
     /// What is committed, by SQLite's own word and without any lock. `connection` holds no transaction.
     pub fn committed(&self, connection: &Connection) -> Result<Committed> {
-        let row = connection.query_row("PRAGMA wal_checkpoint(NOOP)", [], |row| {
-            Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
-        });
-        let (frames, backfilled) = row.map_err(Error::database(&self.database))?;
+        let ask = || {
+            let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+            statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+        };
+        let (frames, backfilled) = ask().map_err(Error::database(&self.database))?;
         // -1: there is no log yet.
         let count = |it: i64| u32::try_from(it).unwrap_or(0);
         Ok(Committed { frames: count(frames), backfilled: count(backfilled) })
@@ -82,16 +83,18 @@ impl Tail {
     pub fn look(&self, connection: &Connection, walker: Option<&Walker>) -> Result<Look> {
         let before = self.header()?;
         let committed = self.committed(connection)?;
-        let Some(header) = before.filter(|_| committed.frames > 0) else { return Ok(Look::Same) };
+        let Some(header) = before.filter(|_| committed.frames > 0) else {
+            return Ok(Look::Same(committed));
+        };
         if self.header()? != Some(header) {
-            return Ok(Look::Same);
+            return Ok(Look::Same(committed));
         }
         Ok(match walker {
             Some(walker) if walker.header.salt == header.salt => {
                 if committed.frames > walker.frames {
                     Look::More(committed)
                 } else {
-                    Look::Same
+                    Look::Same(committed)
                 }
             }
             Some(_) | None => Look::Began(header, committed),
