@@ -7,7 +7,7 @@ use plimsoll_guard::records::VaultStatus;
 use plimsoll_guard::vaults::{VaultNews, VaultSaid, Vaults};
 use plimsoll_vault::VaultConfig;
 use plimsoll_vault::agent::Agent;
-use plimsoll_vault::config::{TICK_LOCAL, TICK_REMOTE};
+use plimsoll_vault::config::{BEAT_DEFAULT, TICK_LOCAL, TICK_REMOTE};
 use plimsoll_vault::names::Millis;
 use plimsoll_vault::retention::Keep;
 use plimsoll_vault::shared::Teller;
@@ -39,6 +39,7 @@ pub(crate) fn config(vault: &Vault, state: &Path) -> Result<VaultConfig, SecretE
         tick: if vault.to.starts_with("file://") { TICK_LOCAL } else { TICK_REMOTE },
         pressure: vault.pressure.0,
         spool: vault.spool.0,
+        beat: BEAT_DEFAULT,
         recipients: vault.recipients.clone(),
         identity,
     })

@@ -117,7 +117,7 @@ fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
 
 /// Nothing is copied to a target that somebody else writes to. A store that cannot be reached is no obstacle.
 fn claim(engine: &Engine) -> Result<Fence> {
-    let fence = Fence::new(&engine.state)?;
+    let fence = Fence::new(&engine.state, engine.config.beat)?;
     match fence.claim(engine.store(), Millis::now()) {
         Err(error @ Error::Fenced { .. }) => Err(error),
         Ok(()) | Err(_) => Ok(fence),

@@ -14,6 +14,8 @@ pub const TICK_LOCAL: Duration = Duration::from_millis(100);
 pub const TICK_REMOTE: Duration = Duration::from_secs(1);
 /// A log that has grown to this is written into the database, with the application's writers held for a moment.
 pub const PRESSURE_DEFAULT: u64 = 4 << 20;
+/// Between two signs of life of whoever writes to a target.
+pub const BEAT_DEFAULT: Duration = Duration::from_secs(20);
 pub const SPOOL_DEFAULT: u64 = 4 << 30;
 pub const HISTORY_DEFAULT: Duration = Duration::from_hours(7 * 24);
 pub const VERIFY_DEFAULT: Duration = Duration::from_hours(24);
@@ -40,6 +42,8 @@ pub struct VaultConfig {
     pub pressure: u64,
     /// Bytes that may wait for the store.
     pub spool: u64,
+    /// Between two signs of life.
+    pub beat: Duration,
     /// `age1…`; none: not encrypted.
     pub recipients: Vec<String>,
     /// A file as `age-keygen` writes it, and its text.

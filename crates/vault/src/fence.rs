@@ -9,10 +9,8 @@ use crate::names::{Millis, WRITER};
 use crate::state::State;
 use crate::store::Store;
 
-/// Between two signs of life.
-const BEAT_EVERY: Duration = Duration::from_secs(20);
-/// Without one for so long, a writer is gone.
-const GONE_AFTER: Duration = Duration::from_secs(90);
+/// Without so many of its signs of life, and half of one, a writer is gone.
+const BEATS_MISSED: u32 = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Writer {
@@ -32,10 +30,13 @@ impl Writer {
 #[derive(Clone, Debug)]
 pub struct Fence {
     ours: Writer,
+    /// Between two signs of life.
+    beat: Duration,
 }
 
 impl Fence {
-    pub fn new(state: &State) -> Result<Self> {
+    /// All that write to one target have to agree on `beat`.
+    pub fn new(state: &State, beat: Duration) -> Result<Self> {
         let id = if let Some(id) = state.read::<String>("writer-id.json") {
             id
         } else {
@@ -45,7 +46,7 @@ impl Fence {
             id
         };
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
-        Ok(Self { ours: Writer { id, host, pid: std::process::id(), beat: Millis(0) } })
+        Ok(Self { ours: Writer { id, host, pid: std::process::id(), beat: Millis(0) }, beat })
     }
 
     /// Says that we write, unless somebody else does. A store that cannot be reached is no obstacle: what is on its way
@@ -61,12 +62,16 @@ impl Fence {
     /// Says so again and again until `sleep` says that it is over; an error once somebody else writes. Where the store
     /// cannot be reached, we go on. Long work must not stand in the way of this: it has a thread of its own.
     pub fn keep(&self, store: &Store, mut sleep: impl FnMut(Duration) -> bool) -> Result<()> {
-        while !sleep(BEAT_EVERY) {
+        while !sleep(self.beat) {
             if let Err(error @ Error::Fenced { .. }) = self.claim(store, Millis::now()) {
                 return Err(error);
             }
         }
         Ok(())
+    }
+
+    fn gone_after(&self) -> Duration {
+        self.beat * BEATS_MISSED + self.beat / 2
     }
 
     fn refuse_other(&self, store: &Store, now: Millis) -> Result<()> {
@@ -76,7 +81,7 @@ impl Fence {
             Err(error) => return Err(error),
         };
         match serde_json::from_slice::<Writer>(&bytes) {
-            Ok(writer) if writer.id != self.ours.id && now.since(writer.beat) < GONE_AFTER => {
+            Ok(writer) if writer.id != self.ours.id && now.since(writer.beat) < self.gone_after() => {
                 Err(Error::Fenced { store: store.address().to_owned(), who: writer.in_words() })
             }
             Ok(_) | Err(_) => Ok(()),
@@ -94,6 +99,7 @@ impl Fence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::BEAT_DEFAULT;
     use crate::store::StoreConfig;
 
     #[test]
@@ -103,14 +109,14 @@ mod tests {
         let store = Store::open(&StoreConfig { to, bandwidth: None }).unwrap();
         let state = |name: &str| State::take(&folder.path().join(name)).unwrap().unwrap();
         let (one_state, other_state) = (state("one"), state("other"));
-        let one = Fence::new(&one_state).unwrap();
-        let other = Fence::new(&other_state).unwrap();
+        let fence = |state| Fence::new(state, BEAT_DEFAULT).unwrap();
+        let (one, other) = (fence(&one_state), fence(&other_state));
         let now = Millis(1_000_000);
         one.claim(&store, now).unwrap();
         let refused = other.claim(&store, Millis(now.0 + 60_000)).unwrap_err().to_string();
         assert!(refused.contains("another vault writes to it: pid"), "{refused}");
         // The same folder is the same writer, whichever process.
-        Fence::new(&one_state).unwrap().claim(&store, now).unwrap();
+        fence(&one_state).claim(&store, now).unwrap();
         other.claim(&store, Millis(now.0 + 100_000)).unwrap();
         assert!(matches!(one.claim(&store, Millis(now.0 + 110_000)), Err(Error::Fenced { .. })));
         other.release(&store);

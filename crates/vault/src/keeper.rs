@@ -114,7 +114,8 @@ impl Keeper {
             self.due.snapshot = Some(now + self.settled("vault_snapshot", taken, every));
             self.due.verify = now;
         }
-        if now >= self.due.verify {
+        // One that is on its way to the store is verified once it is there.
+        if now >= self.due.verify && !self.engine.outbox().is_snapshot_waiting() {
             let verified = self.verify_due();
             self.due.verify = now + self.settled("vault_verify", verified, self.engine.config.verify);
         }

@@ -15,6 +15,8 @@ use crate::store::Store;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// What can wait is refused once the store has taken nothing for so long: whoever waits holds the log.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks whether there is room, and whether it is still wanted.
 const ROOM_EVERY: Duration = Duration::from_millis(500);
 /// Between a sequence number and a name; `/` becomes [`SLASH`].
@@ -106,7 +108,7 @@ impl Outbox {
     }
 
     /// As [`put`](Self::put), for what can wait: half of the spool stays free for transactions, and a store that is only
-    /// slow is waited for, until `stop` is set.
+    /// slow, or away for a moment, is waited for, until `stop` is set.
     pub fn put_in_time(&self, name: &str, bytes: Vec<u8>, stop: &AtomicBool) -> Result<()> {
         let length = bytes.len() as u64;
         let mut inner = self.lock();
@@ -114,7 +116,9 @@ impl Outbox {
             if stop.load(Ordering::Relaxed) || inner.ended {
                 return Err(Error::Ended("it was ended while it waited for the store"));
             }
-            if let Some((why, _)) = &inner.problem {
+            if let Some((why, since)) = &inner.problem
+                && Millis::now().since(*since) > PATIENCE
+            {
                 return Err(self.refused(name, format!("the store does not take anything: {why}")));
             }
             inner = self.changed.wait_timeout(inner, ROOM_EVERY).unwrap_or_else(PoisonError::into_inner).0;
@@ -183,6 +187,10 @@ impl Outbox {
     pub fn snapshots(&self) -> Result<Vec<SnapshotName>> {
         let listed = self.store.list(crate::names::SNAPSHOTS)?.into_iter().map(|it| it.name);
         Ok(listed.chain(self.waiting()).filter_map(|name| name.parse().ok()).collect())
+    }
+
+    pub fn is_snapshot_waiting(&self) -> bool {
+        self.lock().queue.iter().any(|it| it.name.starts_with(crate::names::SNAPSHOTS))
     }
 
     /// Names that wait.

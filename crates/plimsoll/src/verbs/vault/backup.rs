@@ -45,7 +45,7 @@ pub(super) fn run(args: &OneVault, global: &Global, out: &mut dyn Write) -> Resu
 
 /// Without a running vault: what was committed since it ran is copied first, or bridged.
 fn here(engine: &Engine) -> Result<serde_json::Value, VaultError> {
-    let fence = Fence::new(&engine.state)?;
+    let fence = Fence::new(&engine.state, engine.config.beat)?;
     fence.claim(engine.store(), Millis::now())?;
     let bar = Bar::new();
     let (done, over) = sync_channel::<()>(0);

@@ -16,7 +16,7 @@ pub(super) fn run(args: &VaultPrune, global: &Global, out: &mut dyn Write) -> Re
         done
     } else {
         let engine = open_here(chosen.vault.clone())?;
-        let fence = Fence::new(&engine.state)?;
+        let fence = Fence::new(&engine.state, engine.config.beat)?;
         fence.claim(engine.store(), Millis::now())?;
         let pruned = prune::run(&engine, Millis::now(), args.act);
         fence.release(engine.store());
