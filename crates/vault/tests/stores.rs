@@ -3,12 +3,9 @@
 
 mod common;
 
-use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use common::s3::{S3, asked, make_bucket, ports, with_s3};
 use common::{Ground, contents_of, snapshot, write};
 use plimsoll_vault::engine::Engine;
 use plimsoll_vault::names::Hash;
@@ -86,80 +83,12 @@ fn a_folder_conforms() {
     carries_a_database(&ground, &format!("file://{}", ground.path("database").display()));
 }
 
-/// A server of the S3 protocol: moto, from PyPI, by `cargo xtask test`.
-struct S3 {
-    child: Child,
-    port: u16,
-}
-
-impl S3 {
-    /// `None` where it is not installed; in CI that is a failure.
-    fn start(port: Option<u16>) -> Option<Self> {
-        let tools = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/python");
-        let port = port.unwrap_or_else(|| {
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
-        });
-        let mut command = Command::new("python3");
-        command.args(["-m", "moto.server", "-H", "127.0.0.1", "-p", &port.to_string()]);
-        command.env("PYTHONPATH", &tools).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().ok()?;
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let is_up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("Running on"));
-        if !is_up {
-            let _ = child.kill();
-            let _ = child.wait();
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "not run, and CI runs everything: moto (python3 -m moto.server)"
-            );
-            return None;
-        }
-        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        let began = Instant::now();
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            assert!(began.elapsed() < WITHIN, "moto never listened");
-            std::thread::yield_now();
-        }
-        Some(Self { child, port })
-    }
-
-    fn end(mut self) -> u16 {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        self.port
-    }
-}
-
-/// In a process of its own, since the credentials come from the environment.
-fn with_s3(test: &str, port: u16) {
-    let done = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "in_the_environment_of_a_bucket"])
-        .env("STORES_TEST", test)
-        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}"))
-        .env("AWS_ALLOW_HTTP", "true")
-        .env("AWS_ACCESS_KEY_ID", "key")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("AWS_REGION", "us-east-1")
-        .status();
-    assert!(done.unwrap().success(), "{test}");
-}
-
-fn make_bucket(port: u16) {
-    use std::io::{Read as _, Write as _};
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    write!(stream, "PUT /backups HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 0\r\nConnection: close\r\nAuthorization: AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-}
-
 #[test]
 fn a_bucket_conforms() {
     let Some(s3) = S3::start(None) else { return };
     make_bucket(s3.port);
-    with_s3("conforms", s3.port);
-    with_s3("carries", s3.port);
-    s3.end();
+    with_s3("conforms", s3.port, s3.port);
+    with_s3("carries", s3.port, s3.port);
 }
 
 #[test]
@@ -169,24 +98,24 @@ fn a_bucket_that_is_away_costs_freshness_and_nothing_else() {
     let Some(s3) = S3::start(Some(port)) else { return };
     make_bucket(s3.port);
     let port = s3.end();
-    with_s3("away", port);
+    with_s3("away", port, port);
 }
 
 /// Runs the other tests' second halves, and by itself sees that there is none to run.
 #[test]
 fn in_the_environment_of_a_bucket() {
     let ground = Ground::new();
-    match std::env::var("STORES_TEST").as_deref() {
-        Ok("conforms") => conforms("s3://backups/some/prefix"),
-        Ok("carries") => carries_a_database(&ground, "s3://backups/app"),
-        Ok("away") => away(&ground),
-        Ok(other) => panic!("there is no {other}"),
-        Err(_) => assert!(std::env::var_os("STORES_TEST").is_none()),
+    match asked().as_deref() {
+        Some("conforms") => conforms("s3://backups/some/prefix"),
+        Some("carries") => carries_a_database(&ground, "s3://backups/app"),
+        Some("away") => away(&ground),
+        Some(other) => panic!("there is no {other}"),
+        None => {}
     }
 }
 
 fn away(ground: &Ground) {
-    let port: u16 = std::env::var("AWS_ENDPOINT").unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    let (port, _) = ports();
     let store = open("s3://backups/away");
     let outbox = Outbox::open(store, ground.path("spool"), 1 << 20).unwrap();
     for index in 0..20_u8 {
@@ -208,5 +137,5 @@ fn away(ground: &Ground) {
     });
     let listed = open("s3://backups/away").list("log").unwrap();
     assert_eq!(listed.len(), 20);
-    s3.end();
+    drop(s3);
 }

@@ -3,13 +3,18 @@
 #![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
 #![allow(missing_debug_implementations, reason = "nobody prints it")]
 
+pub mod memory_disk;
+pub mod proxy;
+pub mod s3;
 pub mod watch;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use plimsoll_vault::config::{HISTORY_DEFAULT, PRESSURE_DEFAULT, SPOOL_DEFAULT, TICK_LOCAL, VERIFY_DEFAULT};
+use plimsoll_vault::config::{
+    BEAT_DEFAULT, HISTORY_DEFAULT, PRESSURE_DEFAULT, SPOOL_DEFAULT, TICK_LOCAL, VERIFY_DEFAULT,
+};
 use plimsoll_vault::engine::{Engine, pin_log};
 use plimsoll_vault::plan::Target;
 use plimsoll_vault::progress::Silent;
@@ -74,6 +79,7 @@ impl Ground {
             tick: TICK_LOCAL,
             pressure: PRESSURE_DEFAULT,
             spool: SPOOL_DEFAULT,
+            beat: BEAT_DEFAULT,
             recipients: Vec::new(),
             identity: None,
         }
@@ -88,6 +94,19 @@ impl Ground {
         let seal = self.config().seal()?;
         Restorer { store: &store, seal: &seal }.restore(target, &self.path(name), &Silent)
     }
+}
+
+/// Says what a test lacks; in CI that is a failure.
+pub fn not_run(lacks: &str) {
+    assert!(std::env::var_os("CI").is_none(), "not run, and CI runs everything: {lacks}");
+    println!("not run: {lacks}");
+}
+
+/// The most that was ever resident of this process.
+pub fn most_resident_mib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let most = status.lines().find_map(|it| it.strip_prefix("VmHWM:")).unwrap();
+    most.split_whitespace().next().unwrap().parse::<u64>().unwrap() >> 10
 }
 
 pub fn write(app: &Connection, rows: std::ops::Range<i64>) {
