@@ -99,9 +99,10 @@ fn fuzz(workspace: &Workspace, binary: &Path, name: &str, args: &Args) -> bool {
     }
 }
 
-/// A few seconds for each target, so that a parser that was changed meets bytes it was not meant for. The same bytes each
+/// A second or two for each target, so that a parser that was changed meets bytes it was not meant for. The same bytes each
 /// time: what fails is to be the change, and not the day.
 pub(crate) fn briefly(workspace: &Workspace) -> Result<()> {
-    const SECONDS: u64 = 2;
-    run(workspace, &Args { targets: Vec::new(), seconds: SECONDS, seed: 1 })
+    const SECONDS_ALL: u64 = 26;
+    let seconds = (SECONDS_ALL / targets(workspace)?.len().max(1) as u64).max(1);
+    run(workspace, &Args { targets: Vec::new(), seconds, seed: 1 })
 }

@@ -19,7 +19,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 17] = [
     Target { name: "proxy_protocol", run: plimsoll_front::fuzz::proxy_protocol },
     Target { name: "request", run: plimsoll_front::fuzz::request },
     Target { name: "path_pattern", run: plimsoll_front::fuzz::path_pattern },
@@ -33,6 +33,10 @@ pub const TARGETS: [Target; 13] = [
     Target { name: "cgroup_files", run: plimsoll_kernel::fuzz::cgroup_files },
     Target { name: "user_files", run: kernel::user_files },
     Target { name: "config", run: product::config },
+    Target { name: "vault_log", run: plimsoll_vault::fuzz::log },
+    Target { name: "vault_segment", run: plimsoll_vault::fuzz::segment },
+    Target { name: "vault_names", run: plimsoll_vault::fuzz::names },
+    Target { name: "vault_records", run: plimsoll_vault::fuzz::records },
 ];
 
 /// The target of this name.

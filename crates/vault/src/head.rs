@@ -29,7 +29,7 @@ pub struct Head {
 
 /// One place: a line of JSON, and its hash.
 #[derive(Debug, Serialize, Deserialize)]
-struct Place {
+pub(crate) struct Place {
     turn: u64,
     head: Head,
 }
@@ -93,6 +93,10 @@ fn offset(turn: u64) -> u64 {
 fn read(file: &File, place: u64) -> Option<Place> {
     let mut bytes = [0; PLACE_BYTES];
     read_at(file, &mut bytes, offset(place)).ok()?;
+    parse(&bytes)
+}
+
+pub(crate) fn parse(bytes: &[u8]) -> Option<Place> {
     let mut lines = bytes.split(|byte| *byte == b'\n');
     let (text, hash) = (lines.next()?, lines.next()?);
     let is_whole = blake3::hash(text).to_hex().as_bytes() == hash;

@@ -18,6 +18,8 @@ pub mod engine;
 pub mod error;
 pub mod fault;
 pub mod fence;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod head;
 pub mod image;
 pub mod keeper;

@@ -47,7 +47,7 @@ impl Manifest {
 
     /// As stored, all of it.
     pub fn stored_bytes(&self) -> u64 {
-        self.chunks.iter().chain([&self.facts]).map(|it| it.bytes).sum()
+        self.chunks.iter().chain([&self.facts]).fold(0, |sum, it| sum.saturating_add(it.bytes))
     }
 }
 
@@ -86,7 +86,7 @@ impl Contents {
     }
 
     pub fn rows(&self) -> u64 {
-        self.tables.iter().map(|it| it.rows).sum()
+        self.tables.iter().fold(0, |sum, it| sum.saturating_add(it.rows))
     }
 
     /// In what `self`, which was restored, is not what `wanted` says; empty when it is.

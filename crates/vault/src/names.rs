@@ -49,7 +49,7 @@ impl Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
+        out.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
@@ -158,10 +158,15 @@ impl FromStr for SegmentName {
             "m" => false,
             _ => return Err(()),
         };
+        let (first, last) = (number(first)?, number(last)?);
+        // The first transaction of all is 1.
+        if first == 0 || last < first {
+            return Err(());
+        }
         Ok(Self {
             epoch: epoch.parse()?,
-            first: Tx(number(first)?),
-            last: Tx(number(last)?),
+            first: Tx(first),
+            last: Tx(last),
             time: Millis(number(time)?),
             part: Part { index: u16::from_str_radix(index, 16).map_err(|_| ())?, is_last },
             bridge: if kind == "w" { None } else { Some(kind.parse()?) },

@@ -42,7 +42,7 @@ pub struct Tx(pub u64);
 impl Tx {
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 /// How much effort compression takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effort {
+    /// While transactions are waiting, ten times a second, for a folder: they are packed anew within a minute or two.
+    Fleeting,
     /// While transactions are waiting.
     Quick,
     /// Beside, once a minute, over many versions of the same pages.
@@ -22,6 +24,10 @@ pub enum Effort {
 const AGE_MAGIC: &[u8] = b"age-encryption.org/v1";
 /// Versions of one page can be so far apart and still be found alike: 128 MiB.
 const WINDOW_LOG: u32 = 27;
+/// As zstd has them: below 1 it looks for long matches alone, and what is left is kept as it is.
+const FLEETING_LEVEL: i32 = -3;
+const QUICK_LEVEL: i32 = 1;
+const THOROUGH_LEVEL: i32 = 3;
 /// No object unpacks to more.
 const UNPACKED_BYTES_MAX: u64 = 2 << 30;
 
@@ -121,16 +127,18 @@ impl Seal {
 
 fn compress(raw: &[u8], effort: Effort) -> std::io::Result<Vec<u8>> {
     match effort {
-        Effort::Quick => QUICK.with_borrow_mut(|kept| {
+        Effort::Fleeting | Effort::Quick => QUICK.with_borrow_mut(|kept| {
             let compressor = match kept {
                 Some(compressor) => compressor,
-                None => kept.insert(zstd::bulk::Compressor::new(1)?),
+                None => kept.insert(zstd::bulk::Compressor::new(QUICK_LEVEL)?),
             };
+            let is_fleeting = effort == Effort::Fleeting;
+            compressor.set_compression_level(if is_fleeting { FLEETING_LEVEL } else { QUICK_LEVEL })?;
             compressor.include_checksum(true)?;
             compressor.compress(raw)
         }),
         Effort::Thorough => {
-            let mut compressor = zstd::bulk::Compressor::new(3)?;
+            let mut compressor = zstd::bulk::Compressor::new(THOROUGH_LEVEL)?;
             compressor.include_checksum(true)?;
             compressor.long_distance_matching(true)?;
             compressor.window_log(WINDOW_LOG)?;
@@ -165,6 +173,9 @@ mod tests {
             seal.clone().with_identity(&text, Path::new("key")).unwrap()
         };
         let raw = vec![7; 100_000];
+        for effort in [Effort::Fleeting, Effort::Quick, Effort::Fleeting] {
+            assert_eq!(key(&one).open(&seal.pack(&raw, effort).unwrap(), "x").unwrap(), raw);
+        }
         let stored = seal.pack(&raw, Effort::Quick).unwrap();
         assert!(stored.len() < 1000);
         assert_eq!(key(&one).open(&stored, "x").unwrap(), raw);

@@ -75,6 +75,9 @@ impl Segment {
         let table = 12 + length;
         let header = raw.get(12..table).ok_or(SegmentError::Length)?;
         let header: SegmentHeader = serde_json::from_slice(header).map_err(|_| SegmentError::Header)?;
+        if header.first.0 == 0 || header.last < header.first {
+            return Err(SegmentError::Transactions);
+        }
         let frames = header.frames as usize;
         let pages = table + frames * 8;
         if frames.checked_mul(header.page_bytes as usize).and_then(|it| it.checked_add(pages))

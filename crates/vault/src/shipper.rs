@@ -392,7 +392,9 @@ impl Shipper {
     fn send(&mut self, cut: &Cut) -> Result<()> {
         let Cut { segment, hashes } = cut;
         self.is_clean = false;
-        let stored = self.common.seal.pack(segment.raw(), Effort::Quick)?;
+        let is_local = self.common.outbox.store().is_local();
+        let effort = if is_local { Effort::Fleeting } else { Effort::Quick };
+        let stored = self.common.seal.pack(segment.raw(), effort)?;
         let header = &segment.header;
         let name = SegmentName {
             epoch: header.epoch,

@@ -80,7 +80,7 @@ impl Table {
         Ok(Self::parse(&bytes))
     }
 
-    fn parse(bytes: &[u8]) -> Option<(Self, Position)> {
+    pub(crate) fn parse(bytes: &[u8]) -> Option<(Self, Position)> {
         let end = bytes.iter().position(|byte| *byte == b'\n')?;
         let label: Label = serde_json::from_slice(&bytes[..end]).ok()?;
         let hashes = &bytes[end + 1..];

@@ -19,7 +19,7 @@ const EDGES: [(&str, &[&str]); 13] = [
     ("plimsoll-watch", &["plimsoll-core"]),
     ("plimsoll-prove", &["plimsoll-core", "plimsoll-kernel"]),
     ("plimsoll-sim", &["plimsoll-core"]),
-    ("plimsoll-fuzz", &["plimsoll", "plimsoll-front", "plimsoll-guard", "plimsoll-kernel"]),
+    ("plimsoll-fuzz", &["plimsoll", "plimsoll-front", "plimsoll-guard", "plimsoll-kernel", "plimsoll-vault"]),
     (
         "plimsoll",
         &[
