@@ -172,6 +172,9 @@ impl Vault<'_> {
                 disarm();
             }
             Incident::Torn => {
+                // One that the newest snapshot does not have.
+                until_written(app);
+                self.catch_up();
                 let Some((path, name)) = newest_segment(self.ground) else { return };
                 let whole = fs::read(&path).unwrap();
                 let length = usize::try_from(drawn).unwrap() % whole.len();
@@ -183,16 +186,20 @@ impl Vault<'_> {
             Incident::Gap => {
                 self.running = None;
                 for _ in 0..3 {
-                    let before = number(app);
                     let _ = app.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-                    let until = Instant::now() + WITHIN;
-                    while number(app) <= before {
-                        assert!(Instant::now() < until, "nobody writes");
-                        std::thread::yield_now();
-                    }
+                    until_written(app);
                 }
             }
         }
+    }
+}
+
+/// Until somebody has written once more.
+fn until_written(app: &Connection) {
+    let (before, until) = (number(app), Instant::now() + WITHIN);
+    while number(app) <= before {
+        assert!(Instant::now() < until, "nobody writes");
+        std::thread::yield_now();
     }
 }
 
