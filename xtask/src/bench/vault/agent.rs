@@ -190,8 +190,15 @@ pub(super) fn restore(tools: &Tools, kind: Kind, ground: &Ground, into: &str) ->
     ground.clear(into);
     let target = ground.path(into);
     let mut command = match kind {
-        Kind::Nobody | Kind::Backups => {
-            return Err(Error::Check(format!("{} restores nothing", kind.name())));
+        Kind::Nobody => return Err(Error::Check("nobody restores nothing".to_owned())),
+        Kind::Backups => {
+            // With what a copy that was cut off has left beside it: SQLite takes that one back.
+            let mut command = Command::new("sh");
+            command.arg("-c").arg(
+                "for end in '' -journal -wal -shm; do [ ! -e \"$0$end\" ] || cp \"$0$end\" \"$1$end\"; done",
+            );
+            command.arg(ground.path("backup.db")).arg(&target);
+            command
         }
         Kind::Vault => {
             let mut command = Command::new(&tools.plimsoll);

@@ -48,7 +48,7 @@ impl Ground {
 
     /// A restored database, and what may lie beside it.
     pub(super) fn clear(&self, name: &str) {
-        for suffix in ["", "-wal", "-shm", ".tmp", ".tmp-wal", ".tmp-shm"] {
+        for suffix in ["", "-journal", "-wal", "-shm", ".tmp", ".tmp-wal", ".tmp-shm"] {
             let _ = std::fs::remove_file(self.path(&format!("{name}{suffix}")));
         }
     }

@@ -12,23 +12,26 @@ use super::writer;
 
 const DATABASE_BYTES: u64 = 10 << 20;
 const RATE: u32 = 300;
+/// With nothing, all of it is lost.
+const KINDS: [Kind; 3] = [Kind::Vault, Kind::Litestream, Kind::Backups];
 const PROMISED: Duration = Duration::from_millis(250);
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
-    let mut losses: [Vec<Duration>; 2] = [Vec::new(), Vec::new()];
+    let mut losses: [Vec<Duration>; 3] = Default::default();
     let tools = Tools::ready(setting)?;
     for round in 0..setting.runs {
-        for (kind, losses) in [Kind::Vault, Kind::Litestream].into_iter().zip(&mut losses) {
+        for (kind, losses) in KINDS.into_iter().zip(&mut losses) {
             losses.push(once(&tools, kind, round)?);
         }
     }
     let worst = |losses: &[Duration]| losses.iter().max().copied().unwrap_or_default().as_secs_f64();
-    let [ours, theirs] = &losses;
+    let [ours, theirs, copies] = &losses;
     let ratio = worst(ours) / worst(theirs).max(f64::MIN_POSITIVE);
     Ok(vec![
         Figure::times("lost by the vault after SIGKILL of it and of the writer, 300 tx/s", ours)
             .promised(PROMISED.as_secs_f64()),
         Figure::times("lost by litestream 0.3.13", theirs),
+        Figure::times("lost by `.backup`, a second after the last", copies),
         Figure::times("worst of the vault, to the worst of litestream", ours)
             .compared(Some(ratio))
             .promised_ratio_at_most(0.5),
