@@ -42,8 +42,8 @@ pub fn segment(bytes: &[u8]) {
     let _ = segment.seen_by(Millis(u64::MAX / 2));
     let begins = Position { epoch: header.epoch, tx: Tx(header.first.0 - 1), chain: header.before };
     let mut follower = Follower::new(header.bridge.unwrap_or(begins));
-    let followed = follower.follow::<SegmentError>(&segment, Tx(u64::MAX), |_| Ok(()));
-    if followed == Ok(Follow::Apply) && header.part.is_last {
+    let outcome = follower.follow::<SegmentError>(&segment, Tx(u64::MAX), |_| Ok(()));
+    if outcome == Ok(Follow::Apply) && header.part.is_last {
         let position = follower.position();
         assert_eq!((position.tx, position.chain), (header.last, header.after));
     }

@@ -35,7 +35,7 @@ fn write_large(app: &Connection, rows: u64) {
 /// From before to after: `begin` takes the store away, which is told with `why`; `end` gives it back.
 fn costs_freshness_alone(
     ground: &Ground,
-    config: VaultConfig,
+    config: &VaultConfig,
     why: &str,
     begin: impl FnOnce(),
     end: impl FnOnce(),
@@ -73,7 +73,7 @@ fn a_store_without_room_costs_freshness_until_there_is_room_again() {
     let ground = Ground::new();
     let Some(disk) = MemoryDisk::mount(&ground.path("store"), "1m") else { return };
     let grow = || disk.remount("size=64m");
-    costs_freshness_alone(&ground, ground.config(), "No space left on device", || {}, grow);
+    costs_freshness_alone(&ground, &ground.config(), "No space left on device", || {}, grow);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_folder_that_may_not_be_written_to_costs_freshness_until_it_may() {
     let ground = Ground::new();
     let Some(disk) = MemoryDisk::mount(&ground.path("store"), "64m") else { return };
     let (take, give) = (|| disk.remount("ro"), || disk.remount("rw"));
-    costs_freshness_alone(&ground, ground.config(), "Read-only file system", take, give);
+    costs_freshness_alone(&ground, &ground.config(), "Read-only file system", take, give);
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn refuses() {
     let proxy = Proxy::start(port, moto);
     let take = || proxy.now(|_| Fate::Refused(403));
     let give = || proxy.now(|_| Fate::Passes);
-    costs_freshness_alone(&ground, bucket(&ground, "s3://backups/refuses"), "403", take, give);
+    costs_freshness_alone(&ground, &bucket(&ground, "s3://backups/refuses"), "403", take, give);
 }
 
 /// Of ten requests four come to nothing, and one takes its time. The snapshot is several times as large as the spool.

@@ -1,6 +1,6 @@
 //! A database with an application that writes to it, and a vault beside.
 #![allow(dead_code, unreachable_pub, reason = "each test file uses what it needs of it")]
-#![allow(clippy::unwrap_used, reason = "these are tests, also outside of #[test]")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "these are tests, also outside of #[test]")]
 #![allow(missing_debug_implementations, reason = "nobody prints it")]
 
 pub mod memory_disk;

@@ -39,7 +39,7 @@ impl Proxy {
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 let its = its.clone();
-                thread::spawn(move || drop(its.carry(client, server)));
+                thread::spawn(move || drop(its.carry(&client, server)));
             }
         });
         proxy
@@ -58,8 +58,9 @@ impl Proxy {
     }
 
     /// One request a connection.
-    fn carry(&self, client: TcpStream, server: u16) -> std::io::Result<()> {
-        let mut from = BufReader::new(client.try_clone()?);
+    fn carry(&self, client: &TcpStream, server: u16) -> std::io::Result<()> {
+        let mut from = BufReader::new(client);
+        let mut to = client;
         let (mut head, mut length) = (Vec::new(), 0);
         loop {
             let before = head.len();
@@ -84,7 +85,7 @@ impl Proxy {
         match fate {
             Fate::Refused(status) => {
                 return write!(
-                    &client,
+                    to,
                     "HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 );
             }
@@ -93,7 +94,7 @@ impl Proxy {
         }
         let answer = ask(server, &head, &body)?;
         let sent = if fate == Fate::CutAfter { answer.len() / 2 } else { answer.len() };
-        (&client).write_all(&answer[..sent])?;
+        to.write_all(&answer[..sent])?;
         client.shutdown(Shutdown::Both)
     }
 }
