@@ -89,7 +89,7 @@ impl Proxy {
                     "HTTP/1.1 {status} Refused\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
                 );
             }
-            Fate::Waits(time) => thread::sleep(time),
+            Fate::Waits(time) => thread::park_timeout(time),
             Fate::Passes | Fate::CutBefore | Fate::CutAfter => {}
         }
         let answer = ask(server, &head, &body)?;
