@@ -289,6 +289,19 @@ mod tests {
         {
             assert!(text.parse::<SegmentName>().is_err() && text.parse::<SnapshotName>().is_err(), "{text}");
         }
+        // Transactions are counted from 1 on, and forwards.
+        for (first, last) in [(0, 0), (0, 3), (4, 3)] {
+            let name = SegmentName {
+                epoch: EPOCH,
+                first: Tx(first),
+                last: Tx(last),
+                time: Millis(1),
+                part: Part::WHOLE,
+                bridge: None,
+                hash: Hash::of(b"x"),
+            };
+            assert_eq!(name.to_string().parse::<SegmentName>(), Err(()), "{name}");
+        }
     }
 
     #[test]
