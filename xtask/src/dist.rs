@@ -6,10 +6,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
+use crate::guided;
 use crate::shell;
 use crate::workspace::{MUSL, Workspace};
 
-const PACKAGE: &str = "plimsoll";
+pub(crate) const PACKAGE: &str = "plimsoll";
 
 /// Fat LTO over one codegen unit takes its time on a small machine.
 const BUILD_LIMIT: Duration = Duration::from_mins(25);
@@ -27,8 +28,20 @@ const SHELLS: [&str; 3] = ["bash", "zsh", "fish"];
 
 const SMOKE_LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) fn run(workspace: &Workspace) -> Result<PathBuf> {
-    let binary = build(workspace)?;
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Without a training: in half the time, and some tenths slower under load
+    #[arg(long)]
+    plain: bool,
+}
+
+/// Builds what is released.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
+    let binary = if args.plain { build(workspace) } else { guided::build(workspace) }?;
+    release(workspace, binary).map(drop)
+}
+
+fn release(workspace: &Workspace, binary: PathBuf) -> Result<PathBuf> {
     let version = workspace.package(PACKAGE).map_or("0", |package| package.version.as_str());
     let archive = pack(workspace, &binary, version)?;
     for path in [&binary, &archive] {
@@ -39,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<PathBuf> {
 
 /// Runs the binary where there is nothing else: no libc, no /proc, no shell.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
-    let binary = run(workspace)?;
+    let binary = release(workspace, build(workspace)?)?;
     let root = workspace.target.join("dist/empty-root");
     empty(&root)?;
     copy(&binary, &root.join(PACKAGE))?;
@@ -58,7 +71,23 @@ pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
 
 /// The static binary, optimised as a whole.
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
-    let binary = compile(workspace, PACKAGE, ["--bin", PACKAGE])?.join(PACKAGE);
+    binary(workspace, &workspace.target, None)
+}
+
+/// The same, by this option of the compiler for every crate, into a target folder of its own.
+pub(crate) fn build_by(workspace: &Workspace, target: &Path, option: &str) -> Result<PathBuf> {
+    binary(workspace, target, Some(option))
+}
+
+/// An example of a package, built as the binary is.
+pub(crate) fn build_example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
+    let folder = compile(workspace, &workspace.target, None, &["--package", package, "--example", name])?;
+    Ok(folder.join("examples").join(name))
+}
+
+fn binary(workspace: &Workspace, target: &Path, option: Option<&str>) -> Result<PathBuf> {
+    let what = ["--package", PACKAGE, "--bin", PACKAGE];
+    let binary = compile(workspace, target, option, &what)?.join(PACKAGE);
     let bytes = fs::read(&binary).map_err(Error::file("read", &binary))?;
     match asks_for_a_loader(&bytes) {
         Some(false) => Ok(binary),
@@ -67,21 +96,17 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
     }
 }
 
-/// An example of a package, built as the binary is.
-pub(crate) fn build_example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
-    Ok(compile(workspace, package, ["--example", name])?.join("examples").join(name))
-}
-
-/// Where it is put.
-fn compile(workspace: &Workspace, package: &str, what: [&str; 2]) -> Result<PathBuf> {
+/// The folder that what was built is in.
+fn compile(workspace: &Workspace, target: &Path, option: Option<&str>, what: &[&str]) -> Result<PathBuf> {
     if let Some(missing) = ["musl-gcc", "make"].into_iter().find(|program| !shell::has(program)) {
         return Err(Error::Lacks(format!("{missing}; `cargo xtask test` installs it")));
     }
     let mut command = workspace.cargo(&["rustc", "--profile", "dist", "--target", MUSL]);
-    command.args(["--package", package]).args(what).args(["--", "-C", COPIES_IN_LINE]);
+    command.arg("--target-dir").arg(target).args(what).args(["--", "-C", COPIES_IN_LINE]);
     command.env("CC_x86_64_unknown_linux_musl", "musl-gcc");
+    command.envs(option.map(|option| ("RUSTFLAGS", option)));
     shell::run(&mut command, BUILD_LIMIT)?;
-    Ok(workspace.target.join(MUSL).join("dist"))
+    Ok(target.join(MUSL).join("dist"))
 }
 
 /// Does the ELF file have a program header `PT_INTERP`? `None` if it is no such file.
@@ -167,7 +192,7 @@ fn in_chroot(root: &Path) -> Result<Command> {
     Ok(command)
 }
 
-fn sha256(path: &Path) -> Result<String> {
+pub(crate) fn sha256(path: &Path) -> Result<String> {
     let output = shell::output(Command::new("sha256sum").arg(path))?;
     Ok(output.split_whitespace().next().unwrap_or_default().to_owned())
 }

@@ -12,6 +12,7 @@ mod bench;
 mod dist;
 mod error;
 mod fuzz;
+mod guided;
 mod shell;
 mod table;
 mod tally;
@@ -46,8 +47,8 @@ enum Verb {
     Tidy,
     /// Run the kernel suites under cgroup v2 in a small virtual machine
     Vm(vm::Args),
-    /// Build the static binary and pack it for release
-    Dist,
+    /// Build the static binary, trained under load, and pack it for release
+    Dist(dist::Args),
     /// Give every parser bytes that it was not meant for; what is found stays in target/fuzz
     Fuzz(fuzz::Args),
     /// Measure the promises of SPECIFICATION.md
@@ -71,7 +72,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test(args) => test::run(&workspace, &args),
         Verb::Tidy => tidy::run(&workspace),
         Verb::Vm(args) => vm::run(&workspace, &args).map(drop),
-        Verb::Dist => dist::run(&workspace).map(drop),
+        Verb::Dist(args) => dist::run(&workspace, &args),
         Verb::Fuzz(args) => fuzz::run(&workspace, &args),
         Verb::Bench(args) => bench::run(&workspace, &args),
     }

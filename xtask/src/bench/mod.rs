@@ -7,7 +7,10 @@ mod figure;
 mod front;
 mod guard;
 mod stats;
+mod training;
 mod vault;
+
+pub(crate) use training::train;
 
 use std::fs;
 use std::path::PathBuf;
@@ -16,8 +19,8 @@ use std::time::Duration;
 use clap::ValueEnum;
 
 use crate::bench::figure::Figure;
-use crate::dist;
 use crate::error::{Error, Result};
+use crate::guided;
 use crate::shell;
 use crate::table::Table;
 use crate::workspace::Workspace;
@@ -56,7 +59,7 @@ enum Bench {
 /// What a part is given.
 struct Setting<'a> {
     workspace: &'a Workspace,
-    /// The binary as it is released: static, and optimised as a whole.
+    /// The binary as it is released.
     plimsoll: PathBuf,
     runs: u32,
     /// Which fronts; empty: those that the part compares.
@@ -81,7 +84,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     }
     let plimsoll = match &args.binary {
         Some(path) => path.canonicalize().map_err(Error::file("find", path))?,
-        None => dist::build(workspace)?,
+        None => guided::build(workspace)?,
     };
     let setting = Setting { workspace, plimsoll, runs: args.runs, only: args.only.clone() };
     let (mut figures, mut broken) = (Vec::new(), Vec::new());

@@ -22,6 +22,7 @@ mod verdict;
 mod wrk;
 
 pub(super) use proxy::Kind;
+pub(super) use speed::train;
 
 use crate::bench::Part;
 

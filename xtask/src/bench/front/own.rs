@@ -6,6 +6,7 @@ use crate::bench::front::ground::{self, Ground};
 use crate::bench::front::proxy::{Kind, Proxy};
 use crate::bench::front::upstream::Upstream;
 use crate::bench::front::{race, speed};
+use crate::dist;
 use crate::error::Result;
 
 /// Routing, statistics, limits, the hold, and being ready to send again.
@@ -13,6 +14,9 @@ const COST_RATIO_MAX: f64 = 1.1;
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     ground::bring(&["nginx", "wrk"])?;
+    // Neither of them trained: a training would tell them apart by itself.
+    let plimsoll = dist::build(setting.workspace)?;
+    let setting = &Setting { workspace: setting.workspace, plimsoll, runs: setting.runs, only: Vec::new() };
     let ground = Ground::new(setting)?;
     let upstream = Upstream::start(&ground)?;
     let start = |kind| Proxy::start(setting, kind, &ground, upstream.port);

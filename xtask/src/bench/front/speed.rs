@@ -95,6 +95,15 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// A sample of each, by nobody measured.
+pub(in crate::bench) fn train(setting: &Setting<'_>) -> Result<()> {
+    ground::bring(&["nginx", "wrk"])?;
+    let ground = Ground::new(setting)?;
+    let upstream = Upstream::start(&ground)?;
+    let proxy = Proxy::start(setting, Kind::Plimsoll, &ground, upstream.port)?;
+    CASES.into_iter().try_for_each(|case| case.take(&proxy, &upstream).map(drop))
+}
+
 pub(super) fn samples(setting: &Setting<'_>) -> usize {
     usize::try_from(setting.runs.div_ceil(RUNS_PER_SAMPLE)).unwrap_or(1)
 }

@@ -59,6 +59,11 @@ impl Tools {
     pub(super) fn ready(setting: &Setting<'_>) -> Result<Self> {
         Ok(Self { plimsoll: setting.plimsoll.clone(), litestream: litestream(setting.workspace)? })
     }
+
+    /// Where nobody is compared.
+    pub(super) fn without_peers(setting: &Setting<'_>) -> Self {
+        Self { plimsoll: setting.plimsoll.clone(), litestream: PathBuf::new() }
+    }
 }
 
 #[derive(Debug)]

@@ -12,7 +12,14 @@ mod restore;
 mod restores;
 mod writer;
 
-use crate::bench::Part;
+use crate::bench::{Part, Setting};
+use crate::error::Result;
+
+use agent::{Agent, Kind, Tools};
+use ground::Ground;
+
+/// A database of so many bytes, written to at this rate, for so long.
+const TRAINING: (u64, u32, u32) = (20 << 20, 300, 8);
 
 /// A file each; a new one is entered here.
 pub(super) const PARTS: &[Part] = &[
@@ -21,3 +28,15 @@ pub(super) const PARTS: &[Part] = &[
     Part { name: "restore", run: restore::run },
     Part { name: "restores", run: restores::run },
 ];
+
+/// Ships for a while, and restores; nobody measures it.
+pub(super) fn train(setting: &Setting<'_>) -> Result<()> {
+    let (bytes, rate, seconds) = TRAINING;
+    let tools = Tools::without_peers(setting);
+    let ground = Ground::new(bytes)?;
+    let mut agent = Agent::start(&tools, Kind::Vault, &ground)?;
+    writer::wait(writer::start(&ground.database(), rate, seconds)?)?;
+    agent::restore(&tools, Kind::Vault, &ground, "restored.db")?;
+    agent.end();
+    Ok(())
+}
