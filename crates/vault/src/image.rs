@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
@@ -32,7 +33,7 @@ pub struct Image<'a> {
     database: &'a Database,
     file: &'static File,
     tail: Tail,
-    log: Option<(Header, File, HashMap<u32, u64>)>,
+    log: Option<(Header, Arc<File>, HashMap<u32, u64>)>,
 }
 
 impl<'a> Image<'a> {

@@ -1,8 +1,11 @@
 //! The end of the write-ahead log: what was committed since the last look, verified frame by frame.
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rusqlite::Connection;
 
@@ -36,17 +39,24 @@ pub struct Tail {
     path: PathBuf,
     database: PathBuf,
     buffer: Vec<u8>,
+    /// The log as it was opened last: to open it costs as much as what is read of it, ten times a second.
+    opened: RefCell<Option<Arc<File>>>,
 }
 
 impl Tail {
     pub fn new(database: &Database) -> Self {
-        Self { path: database.beside("-wal"), database: database.path.clone(), buffer: Vec::new() }
+        Self {
+            path: database.beside("-wal"),
+            database: database.path.clone(),
+            buffer: Vec::new(),
+            opened: RefCell::default(),
+        }
     }
 
     /// This one with its memory, so that somebody else can be told what it reads; another stays, without.
     pub(crate) fn take(&mut self) -> Self {
         let buffer = std::mem::take(&mut self.buffer);
-        Self { path: self.path.clone(), database: self.database.clone(), buffer }
+        Self { path: self.path.clone(), database: self.database.clone(), buffer, opened: self.opened.clone() }
     }
 
     /// What is committed, by SQLite's own word and without any lock. `connection` holds no transaction.
@@ -182,12 +192,19 @@ impl Tail {
         }
     }
 
-    /// The log has no locks of its own, so that it may be closed again.
-    pub(crate) fn open(&self) -> Result<Option<File>> {
-        match File::open(&self.path) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Error::file("open", &self.path)(error)),
+    /// The log has no locks of its own, so that it may be closed again. One that was removed is not the log any more.
+    pub(crate) fn open(&self) -> Result<Option<Arc<File>>> {
+        let mut opened = self.opened.borrow_mut();
+        if let Some(file) = &*opened
+            && file.metadata().is_ok_and(|meta| meta.nlink() > 0)
+        {
+            return Ok(Some(Arc::clone(file)));
         }
+        *opened = match File::open(&self.path) {
+            Ok(file) => Some(Arc::new(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(Error::file("open", &self.path)(error)),
+        };
+        Ok(opened.clone())
     }
 }
