@@ -55,7 +55,7 @@ impl Ground {
     /// The application's own connection, with one table.
     pub fn app(&self) -> Connection {
         let app = Connection::open(self.database()).unwrap();
-        app.execute_batch("PRAGMA journal_mode=wal; PRAGMA synchronous=normal; PRAGMA busy_timeout=5000;")
+        app.execute_batch("PRAGMA journal_mode=wal; PRAGMA synchronous=normal; PRAGMA busy_timeout=30000;")
             .unwrap();
         app.execute_batch(SCHEMA).unwrap();
         app
