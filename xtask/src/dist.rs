@@ -30,7 +30,7 @@ const SMOKE_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Without a training: in half the time, and some tenths slower under load
+    /// Without a training: in half the time, and a sixth slower under load
     #[arg(long)]
     plain: bool,
 }
