@@ -101,6 +101,10 @@ impl Figure {
         self.summary().map(|summary| summary.median)
     }
 
+    pub(super) fn p99(&self) -> Option<f64> {
+        self.summary().map(|summary| summary.p99)
+    }
+
     pub(super) fn is_compared(&self) -> bool {
         self.ratio.is_some()
     }
