@@ -10,7 +10,7 @@ use crate::guided;
 use crate::shell;
 use crate::workspace::{MUSL, Workspace};
 
-pub(crate) const PACKAGE: &str = "plimsoll";
+const PACKAGE: &str = "plimsoll";
 
 /// Fat LTO over one codegen unit takes its time on a small machine.
 const BUILD_LIMIT: Duration = Duration::from_mins(25);
@@ -38,21 +38,22 @@ pub(crate) struct Args {
 /// Builds what is released.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let binary = if args.plain { build(workspace) } else { guided::build(workspace) }?;
-    release(workspace, binary).map(drop)
+    release(workspace, &binary)
 }
 
-fn release(workspace: &Workspace, binary: PathBuf) -> Result<PathBuf> {
+fn release(workspace: &Workspace, binary: &Path) -> Result<()> {
     let version = workspace.package(PACKAGE).map_or("0", |package| package.version.as_str());
-    let archive = pack(workspace, &binary, version)?;
-    for path in [&binary, &archive] {
+    let archive = pack(workspace, binary, version)?;
+    for path in [binary, &archive] {
         println!("{}  {}  {}", sha256(path)?, mebibytes(path)?, path.display());
     }
-    Ok(binary)
+    Ok(())
 }
 
 /// Runs the binary where there is nothing else: no libc, no /proc, no shell.
 pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
-    let binary = release(workspace, build(workspace)?)?;
+    let binary = build(workspace)?;
+    release(workspace, &binary)?;
     let root = workspace.target.join("dist/empty-root");
     empty(&root)?;
     copy(&binary, &root.join(PACKAGE))?;

@@ -17,17 +17,8 @@ use common::config::worker;
 use common::guard::Folder;
 use common::{EXE, assert_exit, not_run, stdout, until};
 use rusqlite::Connection;
+use s3::in_its_environment;
 use serde_json::Value;
-
-fn in_its_environment(mut command: Command, port: u16) -> Command {
-    command
-        .env("AWS_ENDPOINT", format!("http://127.0.0.1:{port}"))
-        .env("AWS_ALLOW_HTTP", "true")
-        .env("AWS_ACCESS_KEY_ID", "key")
-        .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("AWS_REGION", "us-east-1");
-    command
-}
 
 fn rows(path: &std::path::Path) -> Vec<String> {
     let db = Connection::open(path).unwrap();

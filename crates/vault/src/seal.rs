@@ -20,14 +20,21 @@ pub enum Effort {
     Thorough,
 }
 
+impl Effort {
+    /// As zstd has them: below 1 it looks for long matches alone, and what is left is kept as it is.
+    const fn level(self) -> i32 {
+        match self {
+            Self::Fleeting => -3,
+            Self::Quick => 1,
+            Self::Thorough => 3,
+        }
+    }
+}
+
 /// What begins each encrypted object, in the format's own words.
 const AGE_MAGIC: &[u8] = b"age-encryption.org/v1";
 /// Versions of one page can be so far apart and still be found alike: 128 MiB.
 const WINDOW_LOG: u32 = 27;
-/// As zstd has them: below 1 it looks for long matches alone, and what is left is kept as it is.
-const FLEETING_LEVEL: i32 = -3;
-const QUICK_LEVEL: i32 = 1;
-const THOROUGH_LEVEL: i32 = 3;
 /// No object unpacks to more.
 const UNPACKED_BYTES_MAX: u64 = 2 << 30;
 
@@ -130,15 +137,14 @@ fn compress(raw: &[u8], effort: Effort) -> std::io::Result<Vec<u8>> {
         Effort::Fleeting | Effort::Quick => QUICK.with_borrow_mut(|kept| {
             let compressor = match kept {
                 Some(compressor) => compressor,
-                None => kept.insert(zstd::bulk::Compressor::new(QUICK_LEVEL)?),
+                None => kept.insert(zstd::bulk::Compressor::new(effort.level())?),
             };
-            let is_fleeting = effort == Effort::Fleeting;
-            compressor.set_compression_level(if is_fleeting { FLEETING_LEVEL } else { QUICK_LEVEL })?;
+            compressor.set_compression_level(effort.level())?;
             compressor.include_checksum(true)?;
             compressor.compress(raw)
         }),
         Effort::Thorough => {
-            let mut compressor = zstd::bulk::Compressor::new(THOROUGH_LEVEL)?;
+            let mut compressor = zstd::bulk::Compressor::new(effort.level())?;
             compressor.include_checksum(true)?;
             compressor.long_distance_matching(true)?;
             compressor.window_log(WINDOW_LOG)?;

@@ -14,6 +14,7 @@ use common::s3::{S3, asked, free_port, make_bucket, ports, with_s3};
 use common::watch::{start, until, until_told};
 use common::{Ground, contents_of, write};
 use plimsoll_vault::VaultConfig;
+use plimsoll_vault::manifest::Contents;
 use plimsoll_vault::plan::Target;
 use plimsoll_vault::position::Tx;
 use plimsoll_vault::progress::Silent;
@@ -30,6 +31,13 @@ fn write_large(app: &Connection, rows: u64) {
     for _ in 0..rows {
         app.execute("INSERT INTO t(body) VALUES (randomblob(20000))", []).unwrap();
     }
+}
+
+/// What the store of `config` gives back.
+fn restored(ground: &Ground, config: &VaultConfig, target: Target) -> Contents {
+    let (store, seal) = (Store::open(&config.store).unwrap(), config.seal().unwrap());
+    let into = ground.path(&format!("{target:?}.db"));
+    Restorer { store: &store, seal: &seal }.restore(target, &into, &Silent).unwrap().contents
 }
 
 /// From before to after: `begin` takes the store away, which is told with `why`; `end` gives it back.
@@ -59,13 +67,8 @@ fn costs_freshness_alone(
     drop(agent);
     assert!(news.try_iter().all(|it| it.kind != "vault_gap"), "something was missed");
     assert_eq!(copied.mode, Mode::Continuous);
-    let store = Store::open(&config.store).unwrap();
-    let seal = config.seal().unwrap();
-    let restorer = Restorer { store: &store, seal: &seal };
-    let latest = restorer.restore(Target::Latest, &ground.path("latest.db"), &Silent).unwrap();
-    assert_eq!(latest.contents, contents_of(&ground.database()));
-    let during = restorer.restore(Target::Tx(Tx(120)), &ground.path("during.db"), &Silent).unwrap();
-    assert_eq!(during.contents, middle);
+    assert_eq!(restored(ground, config, Target::Latest), contents_of(&ground.database()));
+    assert_eq!(restored(ground, config, Target::Tx(Tx(120))), middle);
 }
 
 #[test]
@@ -160,10 +163,5 @@ fn falters() {
     until(WITHIN, &agent, "verified", |it| it.verified.is_some());
     drop(agent);
     assert!(news.try_iter().all(|it| it.kind != "vault_gap"), "something was missed");
-    let store = Store::open(&config.store).unwrap();
-    let seal = config.seal().unwrap();
-    let latest = Restorer { store: &store, seal: &seal }
-        .restore(Target::Latest, &ground.path("latest.db"), &Silent)
-        .unwrap();
-    assert_eq!(latest.contents, contents_of(&ground.database()));
+    assert_eq!(restored(&ground, &config, Target::Latest), contents_of(&ground.database()));
 }

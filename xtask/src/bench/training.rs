@@ -9,8 +9,7 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 pub(crate) fn train(workspace: &Workspace, plimsoll: &Path) -> Result<()> {
-    let setting =
-        Setting { workspace, plimsoll: plimsoll.to_owned(), runs: 1, only: vec![front::Kind::Plimsoll] };
+    let setting = Setting { workspace, plimsoll: plimsoll.to_owned(), runs: 1, only: Vec::new() };
     println!("training: the layers …");
     shell::output(Command::new(plimsoll).args(["demo", "--plain"]))?;
     println!("training: the front …");

@@ -61,17 +61,22 @@ pub fn free_port() -> u16 {
 
 /// Runs the test `in_the_environment_of_a_bucket` of the same file in a process of its own, which is told what to do.
 pub fn with_s3(test: &str, endpoint: u16, moto: u16) {
-    let done = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", "in_the_environment_of_a_bucket"])
-        .env(TEST, test)
-        .env(MOTO, moto.to_string())
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "--nocapture", "in_the_environment_of_a_bucket"]);
+    command.env(TEST, test).env(MOTO, moto.to_string());
+    let done = in_its_environment(command, endpoint).status();
+    assert!(done.unwrap().success(), "{test}");
+}
+
+/// A command that finds the bucket's server, and what opens it.
+pub fn in_its_environment(mut command: Command, endpoint: u16) -> Command {
+    command
         .env("AWS_ENDPOINT", format!("http://127.0.0.1:{endpoint}"))
         .env("AWS_ALLOW_HTTP", "true")
         .env("AWS_ACCESS_KEY_ID", "key")
         .env("AWS_SECRET_ACCESS_KEY", "secret")
-        .env("AWS_REGION", "us-east-1")
-        .status();
-    assert!(done.unwrap().success(), "{test}");
+        .env("AWS_REGION", "us-east-1");
+    command
 }
 
 /// What this process is to do, if it is such a child.
