@@ -194,9 +194,13 @@ impl Restorer<'_> {
                 progress.at(Phase::Fetch, offset + length, total);
             }
         };
+        let faults = fault::Shared::of_this_thread();
         std::thread::scope(|scope| {
             for _ in 1..FETCHERS {
-                scope.spawn(fetch);
+                scope.spawn(|| {
+                    faults.clone().take_over();
+                    fetch();
+                });
             }
             fetch();
         });
