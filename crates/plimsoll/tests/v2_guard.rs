@@ -108,11 +108,12 @@ fn a_leak_over_the_line_fires_the_wire_and_is_recycled_with_evidence() {
     }
     let mut guard = start();
     guard.inject("reports", "/fault/leak-heap?rate=30MiB&total=100MiB");
-    guard.next("trip_wire");
     let opened = guard.next("incident_opened");
     assert_eq!(opened.layer.as_deref(), Some("kill_switch"));
     guard.next("recycled");
     guard.next("ready");
+    // A sample may have seen the line crossed first; the kernel tells of it all the same.
+    assert_eq!(guard.told_of("trip_wire").len(), 1, "{}", guard.story());
     let incident = guard.incident(1);
     let evidence = incident.evidence.expect("it was waited for");
     assert!(
