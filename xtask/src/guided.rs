@@ -27,9 +27,21 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
             fs::remove_dir_all(&counts).map_err(Error::file("remove", &counts))?;
         }
         bench::train(workspace, &counting)?;
+        forget_profiles(&folder)?;
         merge(&merger, &counts, &profile)?;
     }
     dist::build_by(workspace, &folder.join("guided"), &format!("-Cprofile-use={}", profile.display()))
+}
+
+/// Those of earlier sources.
+fn forget_profiles(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::file("read", folder))?.flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|it| it == "profdata") {
+            fs::remove_file(&path).map_err(Error::file("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn merge(merger: &Path, counts: &Path, into: &Path) -> Result<()> {
