@@ -8,13 +8,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use plimsoll_core::gate::{Refusal, Why};
 
 use crate::body::ResponseBody;
+use crate::found::{Found, Kind};
 
 /// Says in one word why the front answered itself.
 pub const REASON: HeaderName = HeaderName::from_static("plimsoll-reason");
 
 /// Whether a browser asks.
-pub(crate) fn wants_html(headers: &HeaderMap) -> bool {
-    headers.get(ACCEPT).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains("text/html"))
+pub(crate) fn wants_html(headers: &HeaderMap, found: Found) -> bool {
+    found.has(Kind::Accept)
+        && headers.get(ACCEPT).and_then(|it| it.to_str().ok()).is_some_and(|it| it.contains("text/html"))
 }
 
 /// An answer of our own.
@@ -174,7 +176,7 @@ mod tests {
     fn a_browser_gets_a_page_and_what_may_have_run_no_hint_to_repeat_it() {
         let mut asked = HeaderMap::new();
         asked.insert(ACCEPT, HeaderValue::from_static("text/html,*/*"));
-        let response = Answer::given_up(Why::MayHaveRun).response(wants_html(&asked));
+        let response = Answer::given_up(Why::MayHaveRun).response(wants_html(&asked, Found::look(&asked)));
         assert_eq!(response.status(), 502);
         assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
         assert!(response.headers().get(RETRY_AFTER).is_none());

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
 
 use crate::answer::Answer;
 use crate::config::Limits;
+use crate::found::{Found, Kind};
 use crate::route::name_of;
 
 /// The longest one registered has 17.
@@ -39,7 +40,7 @@ impl Host {
     }
 }
 
-pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<Checked, Answer> {
+pub(crate) fn check<B>(request: &Request<B>, found: Found, limits: &Limits) -> Result<Checked, Answer> {
     if request.method() == Method::CONNECT {
         return Err(refuse(StatusCode::NOT_IMPLEMENTED, "connect", "This is no forward proxy."));
     }
@@ -48,8 +49,12 @@ pub(crate) fn check<B>(request: &Request<B>, limits: &Limits) -> Result<Checked,
     }
     let uri = request.uri();
     check_uri(request.method(), uri, limits)?;
-    check_framing(request.headers(), request.version())?;
-    check_expectations(request.headers())?;
+    if found.has(Kind::TransferEncoding) || found.has(Kind::ContentLength) {
+        check_framing(request.headers(), request.version())?;
+    }
+    if found.has(Kind::Expect) {
+        check_expectations(request.headers())?;
+    }
     let host = host(request)?;
     if !host.as_str().is_empty() && !is_host(host.as_str()) {
         return Err(bad("bad-host", "The Host header is not a host."));
@@ -111,7 +116,10 @@ pub(crate) fn is_chunked(coding: &HeaderValue) -> bool {
 }
 
 /// Of an answer: what a client of ours would read differently from us. hyper takes the coding where both are given.
-pub(crate) fn is_framed_well(headers: &HeaderMap) -> bool {
+pub(crate) fn is_framed_well(headers: &HeaderMap, found: Found) -> bool {
+    if !found.has(Kind::TransferEncoding) && !found.has(Kind::ContentLength) {
+        return true;
+    }
     let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next();
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
@@ -202,7 +210,7 @@ mod tests {
         build: impl FnOnce(http::request::Builder) -> http::request::Builder,
     ) -> Result<String, &'static str> {
         let request = build(Request::builder()).body(()).expect("a request");
-        check(&request, &Limits::default())
+        check(&request, Found::look(request.headers()), &Limits::default())
             .map(|it| it.host.as_str().to_owned())
             .map_err(|answer| answer.reason)
     }

@@ -20,7 +20,11 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Instant {
-        let passed = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.at(StdInstant::now())
+    }
+
+    pub(crate) fn at(&self, time: StdInstant) -> Instant {
+        let passed = u64::try_from(time.duration_since(self.start).as_nanos()).unwrap_or(u64::MAX);
         // Never zero, which the gate may take for a time before all others.
         Instant(passed.saturating_add(1))
     }

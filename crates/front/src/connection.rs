@@ -32,6 +32,8 @@ use crate::tls::{Accepted, Alpn};
 
 /// hyper's smallest; a head larger than it grows it, up to the limit.
 const BUFFER_BYTES_MIN: usize = 8 * 1024;
+/// What hyper takes by itself.
+const HYPER_HEADERS_MAX: usize = 100;
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(10);
 /// What one HTTP/2 connection may have us buffer for it, in bytes.
@@ -154,9 +156,12 @@ fn http1_builder(limits: &Limits) -> http1::Builder {
     builder
         .half_close(false)
         .header_read_timeout(None)
-        .max_headers(limits.headers)
         .max_header_size(limits.head_bytes)
         .max_buf_size(limits.head_bytes.max(BUFFER_BYTES_MIN));
+    // A number that it is told has it fill room for so many before it reads a head.
+    if limits.headers != HYPER_HEADERS_MAX {
+        builder.max_headers(limits.headers);
+    }
     builder
 }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, Waker};
 use http::{HeaderName, HeaderValue, Request, Version};
 
 use crate::config::{Limits, ReplayPolicy, RouteConfig};
+use crate::found::Found;
 use crate::headers::{self, Client, REQUEST_ID};
 use crate::proxy_protocol::{self, ProxyError};
 use crate::route::{Routes, name_of};
@@ -41,7 +42,8 @@ pub fn proxy_protocol(bytes: &[u8]) {
 /// A request's head, as `METHOD TARGET` and a header on each further line.
 pub fn request(bytes: &[u8]) {
     let Some(mut request) = head(bytes) else { return };
-    let Ok(checked) = check::check(&request, &Limits::default()) else { return };
+    let found = Found::look(request.headers());
+    let Ok(checked) = check::check(&request, found, &Limits::default()) else { return };
     let checked = checked.host;
     let host = checked.as_str();
     assert!(!host.contains(['/', '@', ' ', ',']), "{host:?} is no host");
@@ -50,14 +52,14 @@ pub fn request(bytes: &[u8]) {
     let _ = routes().find(host, &path);
     assert!(host.starts_with(name_of(host)));
     path_pattern(path.as_bytes());
-    let upgrade = headers::upgrade(request.headers(), request.version());
+    let upgrade = headers::upgrade(request.headers(), found, request.version());
     for trusted in [false, true] {
         let mut headers = request.headers().clone();
         let client = Client::new(([192, 0, 2, 7], 999).into(), trusted, true);
-        headers::to_service(&mut headers, &client, &checked, upgrade.as_ref(), &AtomicU64::new(7));
+        headers::to_service(&mut headers, found, &client, &checked, upgrade.as_ref(), &AtomicU64::new(7));
         fit_for_the_service(&headers, trusted);
     }
-    headers::to_client(request.headers_mut());
+    headers::to_client(request.headers_mut(), found);
     assert!(!request.headers().contains_key("connection"));
 }
 

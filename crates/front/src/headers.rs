@@ -10,6 +10,8 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version};
 
 use crate::check::Host;
+use crate::found::{Found, Kind};
+use crate::hash::mix;
 
 pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -17,6 +19,9 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Headers that a request has more of when it goes on.
+const SAID_MAX: usize = 5;
 
 /// A request id longer than this is replaced by one of ours.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -43,8 +48,9 @@ impl Client {
 }
 
 /// The protocol that a request wants to change to, where it is one that passes through.
-pub(crate) fn upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {
-    if version != Version::HTTP_11 || !names_token(headers, "upgrade") {
+pub(crate) fn upgrade(headers: &HeaderMap, found: Found, version: Version) -> Option<HeaderValue> {
+    let may_ask = version == Version::HTTP_11 && found.has(Kind::Connection);
+    if !may_ask || !names_token(headers, "upgrade") {
         return None;
     }
     headers.get(UPGRADE).filter(|it| passes_through(it.as_bytes())).cloned()
@@ -60,64 +66,6 @@ fn passes_through(protocol: &[u8]) -> bool {
 fn names_token(headers: &HeaderMap, token: &str) -> bool {
     let all = headers.get_all(CONNECTION).iter().filter_map(|it| it.to_str().ok());
     all.flat_map(|it| it.split(',')).any(|it| it.trim().eq_ignore_ascii_case(token))
-}
-
-/// What has to be done about a header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Names what else is for one connection.
-    Connection,
-    /// Between two neighbours only.
-    Hop,
-    Te,
-    /// For us, not for a service.
-    Ours,
-    /// Says who asks: to be believed from some only.
-    Who,
-    Cookie,
-    /// `X_Forwarded_For` and `X-Forwarded-For` are one variable to CGI and WSGI, and only one of them is checked.
-    Underscored,
-}
-
-fn kind(name: &HeaderName) -> Option<Kind> {
-    Some(match name.as_str() {
-        "connection" => Kind::Connection,
-        "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade" | "proxy-authenticate" => {
-            Kind::Hop
-        }
-        "te" => Kind::Te,
-        "proxy-authorization" | "proxy" | "expect" | "http2-settings" => Kind::Ours,
-        "forwarded" | "x-forwarded-port" | "x-real-ip" => Kind::Who,
-        "cookie" => Kind::Cookie,
-        other if memchr::memchr(b'_', other.as_bytes()).is_some() => Kind::Underscored,
-        _ => return None,
-    })
-}
-
-/// Which kinds are there. One look at all headers costs less than asking for each, and most have none of them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Found(u8);
-
-impl Found {
-    fn look(headers: &HeaderMap) -> Self {
-        Self(headers.keys().filter_map(kind).fold(0, |found, kind| found | 1 << kind as u8))
-    }
-
-    const fn has(self, kind: Kind) -> bool {
-        self.0 & (1 << kind as u8) != 0
-    }
-
-    /// Takes away all of one kind.
-    fn remove(self, headers: &mut HeaderMap, unwanted: Kind) {
-        if !self.has(unwanted) {
-            return;
-        }
-        let names: Vec<HeaderName> =
-            headers.keys().filter(|name| kind(name) == Some(unwanted)).cloned().collect();
-        for name in names {
-            headers.remove(name);
-        }
-    }
 }
 
 /// Takes away what is between two neighbours only: the hop-by-hop headers, and those that `Connection` names.
@@ -137,21 +85,25 @@ fn strip(headers: &mut HeaderMap, found: Found) {
         }
         headers.remove(CONNECTION);
     }
-    found.remove(headers, Kind::Hop);
+    for kind in [Kind::Hop, Kind::KeepAlive, Kind::TransferEncoding] {
+        found.remove(headers, kind);
+    }
 }
 
 /// Makes a client's headers fit to be sent on. `upgrade`: what [`upgrade`] found.
 pub(crate) fn to_service(
     headers: &mut HeaderMap,
+    found: Found,
     client: &Client,
     host: &Host,
     upgrade: Option<&HeaderValue>,
     number: &AtomicU64,
 ) {
-    let found = Found::look(headers);
-    let trailers = headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = found.has(Kind::Te)
+        && headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip(headers, found);
     found.remove(headers, Kind::Ours);
+    found.remove(headers, Kind::Expect);
     if !client.trusted {
         found.remove(headers, Kind::Who);
     }
@@ -166,10 +118,10 @@ pub(crate) fn to_service(
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
     }
+    // Room for all that is said here, instead of growing for each.
+    let _ = headers.try_reserve(SAID_MAX);
     say_who(headers, client, host);
-    let mut told = headers.get_all(REQUEST_ID).iter();
-    let is_one = told.next().is_some_and(is_request_id) && told.next().is_none();
-    if !is_one {
+    if !found.has(Kind::RequestId) || !has_one_id(headers) {
         headers.insert(REQUEST_ID, request_id(number));
     }
 }
@@ -192,7 +144,7 @@ const NO_TRAILERS: [HeaderName; 9] = [
 pub(crate) fn trailers(trailers: &mut HeaderMap) {
     let found = Found::look(trailers);
     strip(trailers, found);
-    for kind in [Kind::Te, Kind::Ours, Kind::Who, Kind::Cookie, Kind::Underscored] {
+    for kind in [Kind::Te, Kind::Ours, Kind::Expect, Kind::Who, Kind::Cookie, Kind::Underscored] {
         found.remove(trailers, kind);
     }
     for name in &NO_TRAILERS {
@@ -271,28 +223,31 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     }
 }
 
+fn has_one_id(headers: &HeaderMap) -> bool {
+    let mut told = headers.get_all(REQUEST_ID).iter();
+    told.next().is_some_and(is_request_id) && told.next().is_none()
+}
+
 fn is_request_id(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     !bytes.is_empty() && bytes.len() <= REQUEST_ID_BYTES_MAX && bytes.iter().all(u8::is_ascii_graphic)
 }
 
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
 /// Unlike any other for as long as the numbers do not wrap; nobody's secret.
 fn request_id(number: &AtomicU64) -> HeaderValue {
-    let number = number.fetch_add(1, Ordering::Relaxed);
-    let text = format!("{:016x}", mix(number));
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
-}
-
-/// SplitMix64's finalizer: a bijection, so that different numbers stay different.
-pub(crate) const fn mix(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
+    let number = mix(number.fetch_add(1, Ordering::Relaxed));
+    let mut digits = [0; 16];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+        pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
+    }
+    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 /// Makes a service's headers fit to be sent back.
-pub(crate) fn to_client(headers: &mut HeaderMap) {
-    strip(headers, Found::look(headers));
+pub(crate) fn to_client(headers: &mut HeaderMap, found: Found) {
+    strip(headers, found);
 }
 
 #[cfg(test)]
@@ -307,8 +262,9 @@ mod tests {
         }
         let client = Client::new("192.0.2.7:999".parse().expect("an address"), trusted, true);
         let host = Host::from_static("example.org");
-        let upgrade = upgrade(&headers, Version::HTTP_11);
-        to_service(&mut headers, &client, &host, upgrade.as_ref(), &AtomicU64::new(1));
+        let found = Found::look(&headers);
+        let upgrade = upgrade(&headers, found, Version::HTTP_11);
+        to_service(&mut headers, found, &client, &host, upgrade.as_ref(), &AtomicU64::new(1));
         headers
     }
 

@@ -15,9 +15,11 @@ mod clock;
 pub mod config;
 mod connection;
 mod endpoint;
+mod found;
 mod front;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+mod hash;
 mod headers;
 mod joined;
 mod journey;

@@ -56,8 +56,9 @@ pub(crate) struct Meter {
     unfinished: AtomicBool,
     /// Its end has begun.
     closing: AtomicBool,
-    /// Who serves it, to be woken when it may rest.
+    /// Who serves it, to be woken when it may rest; and whether it is known, which is asked far more often.
     server: Mutex<Option<Waker>>,
+    server_known: AtomicBool,
     now: Arc<AtomicU32>,
 }
 
@@ -112,6 +113,7 @@ impl Meter {
             unfinished: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             server: Mutex::new(None),
+            server_known: AtomicBool::new(false),
             now,
         }
     }
@@ -207,22 +209,29 @@ impl Meter {
 
     /// Nothing has been under way for a while, in either direction. Until then its server is remembered.
     pub(crate) fn may_rest(&self, server: &Waker) -> bool {
-        let mut known = self.server();
         if self.is_at_rest() {
-            *known = None;
+            self.forget_server();
             return true;
         }
-        known.get_or_insert_with(|| server.clone());
+        if !self.server_known.load(Relaxed) {
+            *self.server() = Some(server.clone());
+            self.server_known.store(true, Relaxed);
+        }
         false
     }
 
     /// Wakes its server if it may rest now.
     pub(crate) fn look(&self) {
         if self.is_at_rest()
-            && let Some(server) = self.server().take()
+            && let Some(server) = self.forget_server()
         {
             server.wake();
         }
+    }
+
+    fn forget_server(&self) -> Option<Waker> {
+        self.server_known.store(false, Relaxed);
+        self.server().take()
     }
 
     fn server(&self) -> MutexGuard<'_, Option<Waker>> {

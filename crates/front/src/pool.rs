@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::HeaderMap;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
@@ -20,6 +21,7 @@ use crate::body::RequestBody;
 use crate::clock::Clock;
 use crate::config::Protocol;
 use crate::endpoint::Endpoint;
+use crate::found::{Found, Kind};
 use crate::joined::Joined;
 use crate::local::LocalExecutor;
 use crate::shared::Backend;
@@ -33,7 +35,6 @@ const IDLE_MARGIN: Duration = Duration::from_secs(1);
 const IDLE_LONGEST: Duration = Duration::from_mins(1);
 /// What may not be sent twice goes only by a connection that was in use this recently, or by a new one.
 const FRESH: Duration = Duration::from_secs(1);
-const HEADERS_MAX: usize = 256;
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// A connection that can carry a request.
@@ -239,7 +240,7 @@ impl Pool {
         match backend.protocol {
             Protocol::Http1 => {
                 let mut builder = http1::Builder::new();
-                builder.max_headers(HEADERS_MAX).max_header_size(HEAD_BYTES_MAX);
+                builder.max_header_size(HEAD_BYTES_MAX);
                 let (sender, connection) = builder.handshake(io).await.map_err(io::Error::other)?;
                 // How it ends, its requests are told.
                 if upgrades {
@@ -276,8 +277,9 @@ impl Parked {
         backend: &Arc<Backend>,
         link: Link,
         response: &Response<B>,
+        found: Found,
     ) -> Option<Self> {
-        let keep = kept(response)?;
+        let keep = kept(response.headers(), found)?;
         Some(Self { pool: Rc::clone(pool), backend: Arc::clone(backend), link, keep })
     }
 
@@ -287,16 +289,15 @@ impl Parked {
 }
 
 /// How long the service keeps an idle connection, less a margin: `Keep-Alive: timeout=5`.
-fn kept<B>(response: &Response<B>) -> Option<Duration> {
-    let headers = response.headers();
-    if let Some(connection) = headers.get(http::header::CONNECTION)
+fn kept(headers: &HeaderMap, found: Found) -> Option<Duration> {
+    if found.has(Kind::Connection)
+        && let Some(connection) = headers.get(http::header::CONNECTION)
         && connection.as_bytes().eq_ignore_ascii_case(b"close")
     {
         return None;
     }
-    let Some(told) = headers.get(crate::headers::KEEP_ALIVE).and_then(|it| it.to_str().ok()) else {
-        return Some(IDLE_DEFAULT);
-    };
+    let told = found.has(Kind::KeepAlive).then(|| headers.get(crate::headers::KEEP_ALIVE)).flatten();
+    let Some(told) = told.and_then(|it| it.to_str().ok()) else { return Some(IDLE_DEFAULT) };
     let timeout = told.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse::<u64>().ok());
     let span =
         timeout.map_or(IDLE_DEFAULT, |seconds| Duration::from_secs(seconds).saturating_sub(IDLE_MARGIN));
@@ -309,12 +310,16 @@ fn millis(span: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderName, HeaderValue};
+
     use super::*;
 
     #[test]
     fn a_connection_is_let_go_before_the_service_lets_go_of_it() {
         let told = |name: &'static str, value: &'static str| {
-            kept(&Response::builder().header(name, value).body(()).expect("a response"))
+            let headers =
+                HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            kept(&headers, Found::look(&headers))
         };
         assert_eq!(told("keep-alive", "timeout=5"), Some(Duration::from_secs(4)));
         assert_eq!(told("keep-alive", "timeout=5, max=100"), Some(Duration::from_secs(4)));

@@ -19,7 +19,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::clock::Clock;
 use crate::config::{Protocol, ServedConfig};
 use crate::endpoint::Endpoint;
-use crate::headers::mix;
+use crate::hash::{QuickMap, mix};
 use crate::reports::{Reporter, Reports};
 use crate::setup::Setup;
 
@@ -64,7 +64,7 @@ pub(crate) enum Verdict {
 struct Inner {
     gate: Gate,
     waiting: HashMap<Ticket, oneshot::Sender<Verdict>>,
-    backends: HashMap<InstanceId, Arc<Backend>>,
+    backends: QuickMap<InstanceId, Arc<Backend>>,
     draws: u64,
 }
 
@@ -91,8 +91,12 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(gate: GateConfig, setup: Setup) -> Self {
-        let inner =
-            Inner { gate: Gate::new(gate), waiting: HashMap::new(), backends: HashMap::new(), draws: seed() };
+        let inner = Inner {
+            gate: Gate::new(gate),
+            waiting: HashMap::new(),
+            backends: QuickMap::default(),
+            draws: seed(),
+        };
         Self {
             clock: Clock::start(),
             inner: Mutex::new(inner),
@@ -188,26 +192,32 @@ impl Shared {
     }
 
     /// A new request: it may go, or waits, or is refused. The second is the hold's own name for it.
-    pub(crate) fn arrive(self: &Arc<Self>, service: ServiceId, body: Bytes) -> (Ticket, Place) {
-        self.place(service, |gate, now, draw| gate.arrive(now, service, body, draw))
+    pub(crate) fn arrive(
+        self: &Arc<Self>,
+        service: ServiceId,
+        body: Bytes,
+        now: std::time::Instant,
+    ) -> (Ticket, Place) {
+        let now = self.clock.at(now);
+        self.place(service, |gate, draw| gate.arrive(now, service, body, draw))
     }
 
     /// The same for one that comes back.
     pub(crate) fn again(self: &Arc<Self>, service: ServiceId, back: &Back) -> Place {
-        self.place(service, |gate, now, draw| (back.ticket, gate.again(now, service, back, draw))).1
+        let now = self.clock.now();
+        self.place(service, |gate, draw| (back.ticket, gate.again(now, service, back, draw))).1
     }
 
     fn place(
         self: &Arc<Self>,
         service: ServiceId,
-        ask: impl FnOnce(&mut Gate, Instant, u32) -> (Ticket, Placed),
+        ask: impl FnOnce(&mut Gate, u32) -> (Ticket, Placed),
     ) -> (Ticket, Place) {
-        let now = self.clock.now();
         let mut inner = self.lock();
         inner.draws = inner.draws.wrapping_add(0x9e37_79b9_7f4a_7c15);
         #[expect(clippy::cast_possible_truncation, reason = "any 32 of the bits will do")]
         let draw = mix(inner.draws) as u32;
-        let (ticket, placed) = ask(&mut inner.gate, now, draw);
+        let (ticket, placed) = ask(&mut inner.gate, draw);
         let place = match placed {
             Placed::Refused(refusal) => Place::Refused(refusal),
             Placed::Go { instance } => match inner.backends.get(&instance) {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use plimsoll_core::ServiceId;
 
+use crate::hash::QuickMap;
 use crate::pattern::{self, PATTERNS_MAX};
 
 /// Upper bounds of the latency histogram's buckets, in milliseconds; one more bucket is without a bound.
@@ -57,7 +58,7 @@ pub(crate) struct RouteKey(usize);
 pub(crate) struct Stats {
     /// With the hash of its pattern; 0 for what all others are counted under.
     routes: Vec<(u64, RouteStats)>,
-    known: HashMap<(ServiceId, u64), RouteKey>,
+    known: QuickMap<(ServiceId, u64), RouteKey>,
     patterns: HashMap<ServiceId, usize>,
 }
 

@@ -22,7 +22,7 @@ const CALLED_OFF_WITHIN: Duration = Duration::from_secs(1);
 pub(crate) struct Trace {
     local: Rc<Local>,
     line: Rc<Line>,
-    began: Instant,
+    pub(crate) began: Instant,
     method: Method,
     uri: Uri,
     version: Version,

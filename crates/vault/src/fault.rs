@@ -24,9 +24,9 @@ impl Shared {
 }
 
 #[cfg(feature = "faults")]
-pub(crate) use armed::{Shared, step};
-#[cfg(feature = "faults")]
 pub use armed::{Fault, arm, disarm, has_failed};
+#[cfg(feature = "faults")]
+pub(crate) use armed::{Shared, step};
 
 #[cfg(feature = "faults")]
 mod armed {

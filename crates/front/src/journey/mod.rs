@@ -20,6 +20,7 @@ use hyper::body::{Body as _, Incoming};
 use crate::answer::{Answer, wants_html};
 use crate::body::{BoxError, ResponseBody};
 use crate::check::{self, Host};
+use crate::found::Found;
 use crate::headers::{self, REQUEST_ID};
 use crate::line::Line;
 use crate::local::Local;
@@ -34,9 +35,10 @@ pub(crate) type Journey = Pin<Box<dyn Future<Output = Result<Response<ResponseBo
 /// Answers one request, whatever happens.
 pub(crate) fn answer(local: &Rc<Local>, line: &Rc<Line>, request: Request<Incoming>) -> Journey {
     let mut trace = Box::new(Trace::begin(local, line, &request));
-    let html = wants_html(request.headers());
+    let found = Found::look(request.headers());
+    let html = wants_html(request.headers(), found);
     let setup = local.setup();
-    match begin(local, line, setup, request, &mut trace) {
+    match begin(local, line, setup, request, found, &mut trace) {
         Begun::Travels(passage, incoming) => Box::pin(passage.go(trace, html, incoming)),
         Begun::Answered(response) => {
             Box::pin(ready(Ok(parting(finished(response, line, trace, html), local, line))))
@@ -80,9 +82,10 @@ fn begin(
     line: &Rc<Line>,
     setup: Arc<Setup>,
     mut request: Request<Incoming>,
+    found: Found,
     trace: &mut Trace,
 ) -> Begun {
-    let host = match check::check(&request, &setup.limits) {
+    let host = match check::check(&request, found, &setup.limits) {
         Ok(checked) => checked.host,
         Err(answer) => return Begun::Answered(Err(answer)),
     };
@@ -93,12 +96,12 @@ fn begin(
         return Begun::Answered(Err(Answer::no_route()));
     };
     trace.goes_to(destination.service);
-    let upgrade = headers::upgrade(request.headers(), request.version());
+    let upgrade = headers::upgrade(request.headers(), found, request.version());
     let upgrading = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
-    make_fit(&mut parts, line, local, &host, upgrade.as_ref());
+    make_fit(&mut parts, found, line, local, &host, upgrade.as_ref());
     trace.request_id = parts.headers.get(REQUEST_ID).cloned();
-    let passage = Passage::new(local, line, setup, destination, parts, upgrade.zip(upgrading));
+    let passage = Passage::new(local, line, setup, destination, found, parts, upgrade.zip(upgrading));
     Begun::Travels(Box::new(passage), (!incoming.is_end_stream()).then_some(incoming))
 }
 
@@ -159,8 +162,16 @@ fn secured(mut response: Response<ResponseBody>, line: &Line, setup: &Setup) -> 
 }
 
 /// The head as the service gets it.
-fn make_fit(parts: &mut Parts, line: &Line, local: &Local, host: &Host, upgrade: Option<&HeaderValue>) {
-    headers::to_service(&mut parts.headers, &line.client, host, upgrade, &local.shared.request_numbers);
+fn make_fit(
+    parts: &mut Parts,
+    found: Found,
+    line: &Line,
+    local: &Local,
+    host: &Host,
+    upgrade: Option<&HeaderValue>,
+) {
+    let numbers = &local.shared.request_numbers;
+    headers::to_service(&mut parts.headers, found, &line.client, host, upgrade, numbers);
     let authority = parts.uri.authority().is_some();
     if authority || !parts.headers.contains_key(HOST) {
         parts.headers.insert(HOST, host.value().clone());

@@ -21,6 +21,7 @@ use crate::answer::Answer;
 use crate::body::{BoxError, Carried, Progress, RequestBody, ResponseBody};
 use crate::check;
 use crate::config::{Protocol, ReplayPolicy};
+use crate::found::{Found, Kind};
 use crate::headers::{self, IDEMPOTENCY_KEY};
 use crate::line::Line;
 use crate::local::Local;
@@ -100,6 +101,7 @@ impl Passage {
         line: &Rc<Line>,
         setup: Arc<Setup>,
         destination: Destination,
+        found: Found,
         parts: Parts,
         upgrade: Option<(HeaderValue, OnUpgrade)>,
     ) -> Self {
@@ -110,7 +112,7 @@ impl Passage {
             destination,
             method: parts.method,
             uri: parts.uri,
-            keyed: parts.headers.contains_key(IDEMPOTENCY_KEY),
+            keyed: found.has(Kind::IdempotencyKey) && parts.headers.contains_key(IDEMPOTENCY_KEY),
             headers: parts.headers,
             upgrade,
             progress: None,
@@ -125,6 +127,7 @@ impl Passage {
         html: bool,
         incoming: Option<Incoming>,
     ) -> Result<Response<ResponseBody>, BoxError> {
+        let is_whole = incoming.is_none();
         let taken = match incoming {
             None => Ok(Intake::NOTHING),
             Some(incoming) => {
@@ -140,7 +143,9 @@ impl Passage {
                     RequestBody::Nothing => Some(Bytes::new()),
                     RequestBody::Passing(_) => None,
                 };
-                self.travel(intake.body, &mut trace).await
+                // Nothing was waited for where there is no body, and a look at the clock is saved.
+                let now = if is_whole { trace.began } else { Instant::now() };
+                self.travel(intake.body, now, &mut trace).await
             }
             Err(answer) => Err(answer),
         };
@@ -151,6 +156,7 @@ impl Passage {
     async fn travel(
         &mut self,
         body: RequestBody,
+        now: Instant,
         trace: &mut Trace,
     ) -> Result<Response<ResponseBody>, Answer> {
         let service = self.destination.service;
@@ -158,7 +164,7 @@ impl Passage {
             return Err(Answer::fenced());
         }
         let size = Size(self.kept.as_ref().map_or(0, Bytes::len) as u64);
-        let (ticket, mut place) = self.local.shared.arrive(service, size);
+        let (ticket, mut place) = self.local.shared.arrive(service, size, now);
         let mut body = Some(body);
         let mut deaths = 0;
         let mut ended = Ended::default();
@@ -394,21 +400,23 @@ impl Passage {
         mut lease: Lease,
     ) -> Result<Response<ResponseBody>, Answer> {
         lease.answered();
-        if !check::is_framed_well(response.headers()) {
+        let found = Found::look(response.headers());
+        if !check::is_framed_well(response.headers(), found) {
             lease.finish(Outcome::Lost);
             return Err(Answer::bad_answer());
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(response, lease);
         }
-        let stream = is_event_stream(&response);
+        let stream = found.has(Kind::ContentType) && is_event_stream(&response);
         if stream {
             lease.streams();
         }
         // One that still carries an upload would have the next request wait behind it.
         let idle = !self.progress.as_deref().is_some_and(Progress::is_uploading);
-        let parked = idle.then(|| Parked::new(&self.local.pool, &lease.backend, link, &response)).flatten();
-        headers::to_client(response.headers_mut());
+        let parked =
+            idle.then(|| Parked::new(&self.local.pool, &lease.backend, link, &response, found)).flatten();
+        headers::to_client(response.headers_mut(), found);
         *response.version_mut() = Version::HTTP_11;
         Ok(response.map(|incoming| ResponseBody::carried(Carried::new(incoming, lease, parked, stream))))
     }
@@ -435,7 +443,8 @@ impl Passage {
             drop(line);
         });
         let (mut parts, _) = response.into_parts();
-        headers::to_client(&mut parts.headers);
+        let found = Found::look(&parts.headers);
+        headers::to_client(&mut parts.headers, found);
         parts.headers.insert(http::header::CONNECTION, HeaderValue::from_static("upgrade"));
         if let Some(protocol) = protocol {
             parts.headers.insert(http::header::UPGRADE, protocol);
