@@ -13,7 +13,7 @@ use crate::workspace::{MUSL, Workspace};
 const PACKAGE: &str = "plimsoll";
 
 /// Fat LTO over one codegen unit takes its time on a small machine.
-const BUILD_LIMIT: Duration = Duration::from_mins(25);
+const BUILD_LIMIT: Duration = Duration::from_mins(45);
 
 /// Copies of up to so many times 16 bytes are done in line: a call of musl's `memcpy` costs more than such a copy, and a
 /// request makes eighty of them (ADR 17). With link-time optimisation the last step compiles everything, so that it is
@@ -81,8 +81,13 @@ pub(crate) fn build_by(workspace: &Workspace, target: &Path, option: &str) -> Re
 }
 
 /// An example of a package, built as the binary is.
-pub(crate) fn build_example(workspace: &Workspace, package: &str, name: &str) -> Result<PathBuf> {
-    let folder = compile(workspace, &workspace.target, None, &["--package", package, "--example", name])?;
+pub(crate) fn build_example_by(
+    workspace: &Workspace,
+    (package, name): (&str, &str),
+    target: &Path,
+    option: &str,
+) -> Result<PathBuf> {
+    let folder = compile(workspace, target, Some(option), &["--package", package, "--example", name])?;
     Ok(folder.join("examples").join(name))
 }
 

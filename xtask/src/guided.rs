@@ -14,11 +14,30 @@ use crate::shell;
 use crate::workspace::Workspace;
 
 pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
+    let build = |target: &Path, option: &str| dist::build_by(workspace, target, option);
+    trained(&workspace.target.join("guided"), build, |counting| bench::train(workspace, counting))
+}
+
+/// An example of a package, in the same way.
+pub(crate) fn build_example(
+    workspace: &Workspace,
+    package: &str,
+    name: &str,
+    train: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let build =
+        |target: &Path, option: &str| dist::build_example_by(workspace, (package, name), target, option);
+    trained(&workspace.target.join(format!("guided-{name}")), build, train)
+}
+
+fn trained(
+    folder: &Path,
+    build: impl Fn(&Path, &str) -> Result<PathBuf>,
+    train: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let merger = merger()?;
-    let folder = workspace.target.join("guided");
     let counts = folder.join("counts");
-    let counting = format!("-Cprofile-generate={}", counts.display());
-    let counting = dist::build_by(workspace, &folder.join("counting"), &counting)?;
+    let counting = build(&folder.join("counting"), &format!("-Cprofile-generate={}", counts.display()))?;
     // By its name the compiler knows that it is another one.
     let of = dist::sha256(&counting)?;
     let profile = folder.join(format!("{}.profdata", of.get(..16).unwrap_or(&of)));
@@ -26,11 +45,11 @@ pub(crate) fn build(workspace: &Workspace) -> Result<PathBuf> {
         if counts.exists() {
             fs::remove_dir_all(&counts).map_err(Error::file("remove", &counts))?;
         }
-        bench::train(workspace, &counting)?;
-        forget_profiles(&folder)?;
+        train(&counting)?;
+        forget_profiles(folder)?;
         merge(&merger, &counts, &profile)?;
     }
-    dist::build_by(workspace, &folder.join("guided"), &format!("-Cprofile-use={}", profile.display()))
+    build(&folder.join("guided"), &format!("-Cprofile-use={}", profile.display()))
 }
 
 /// Those of earlier sources.

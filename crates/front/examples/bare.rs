@@ -1,7 +1,7 @@
 //! A proxy of hyper's connections and nothing else: no hold, no replay, no limits, no statistics. `cargo xtask bench front
 //! own` has the front stand beside it, to see what all that costs.
 //!
-//! `bare LISTEN UPSTREAM`, each `ADDRESS:PORT`; one thread, keep-alive on both sides.
+//! `bare LISTEN UPSTREAM`, each `ADDRESS:PORT`; one thread, keep-alive on both sides; SIGTERM ends it.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[cfg(target_env = "musl")]
 #[global_allocator]
@@ -35,7 +36,14 @@ fn main() -> Result<(), Failure> {
         return Err("usage: bare LISTEN UPSTREAM".into());
     };
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(serve(listen, upstream))
+    // Ended by a signal, it would keep its counts to itself when it is trained.
+    runtime.block_on(async {
+        let mut ended = signal(SignalKind::terminate())?;
+        tokio::select! {
+            failed = serve(listen, upstream) => failed,
+            _ = ended.recv() => Ok(()),
+        }
+    })
 }
 
 async fn serve(listen: SocketAddr, upstream: SocketAddr) -> Result<(), Failure> {

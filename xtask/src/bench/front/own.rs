@@ -1,4 +1,6 @@
-//! What is ours and what it costs: the front beside a proxy of hyper's connections alone, built in the same way.
+//! What is ours and what it costs: the front beside a proxy of hyper's connections alone, built and trained in the same way.
+
+use std::path::{Path, PathBuf};
 
 use crate::bench::Setting;
 use crate::bench::figure::Figure;
@@ -6,17 +8,14 @@ use crate::bench::front::ground::{self, Ground};
 use crate::bench::front::proxy::{Kind, Proxy};
 use crate::bench::front::upstream::Upstream;
 use crate::bench::front::{race, speed};
-use crate::dist;
 use crate::error::Result;
+use crate::guided;
 
 /// Routing, statistics, limits, the hold, and being ready to send again.
 const COST_RATIO_MAX: f64 = 1.1;
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     ground::bring(&["nginx", "wrk"])?;
-    // Neither of them trained: a training would tell them apart by itself.
-    let plimsoll = dist::build(setting.workspace)?;
-    let setting = &Setting { workspace: setting.workspace, plimsoll, runs: setting.runs, only: Vec::new() };
     let ground = Ground::new(setting)?;
     let upstream = Upstream::start(&ground)?;
     let start = |kind| Proxy::start(setting, kind, &ground, upstream.port);
@@ -25,4 +24,15 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
         speed::Case::KeepAlive.take(proxy, &upstream)
     })?;
     Ok(speed::costs(&lanes, COST_RATIO_MAX))
+}
+
+pub(super) fn build_bare(setting: &Setting<'_>) -> Result<PathBuf> {
+    guided::build_example(setting.workspace, "plimsoll-front", "bare", |counting| train(setting, counting))
+}
+
+/// As ours is, in all that this one can.
+fn train(setting: &Setting<'_>, counting: &Path) -> Result<()> {
+    let ground = Ground::new(setting)?;
+    let upstream = Upstream::start(&ground)?;
+    speed::exercise(&Proxy::start_bare(counting, upstream.port)?, &upstream)
 }

@@ -1,6 +1,7 @@
 //! The proxies that are compared, each with one worker on a core of its own, tuned as their users usually tune them.
 
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -9,10 +10,9 @@ use rustix::process::Signal;
 
 use crate::bench::Setting;
 use crate::bench::front::ground::{Ground, LOAD_CORE, PROXY_CORE, free_port, on_core};
-use crate::bench::front::{store, upstream};
+use crate::bench::front::{own, store, upstream};
 use crate::bench::guard::proc;
 use crate::bench::guard::stage::{self, Stage};
-use crate::dist;
 use crate::error::{Error, Result};
 use crate::shell;
 
@@ -83,16 +83,23 @@ impl Proxy {
                 let path = ground.write("haproxy.cfg", &haproxy(ground, ports))?;
                 Running::Alone(spawn(on_core(PROXY_CORE, "haproxy".as_ref()).args(["-db", "-f"]).arg(path))?)
             }
-            Kind::Bare => {
-                let program = dist::build_example(setting.workspace, "plimsoll-front", "bare")?;
-                let addresses = [ports.http, ports.upstream].map(|port| format!("127.0.0.1:{port}"));
-                Running::Alone(spawn(on_core(PROXY_CORE, program.as_ref()).args(addresses))?)
-            }
+            Kind::Bare => return Self::start_bare(&own::build_bare(setting)?, upstream),
             Kind::Plimsoll => {
                 let config = plimsoll_config(ground, Ports { upstream: free_port()?, ..ports })?;
                 Running::Guard(Stage::launch(setting, on_core(PROXY_CORE, &setting.plimsoll), &config)?)
             }
         };
+        Self::up(kind, running, ports)
+    }
+
+    pub(super) fn start_bare(program: &Path, upstream: u16) -> Result<Self> {
+        let ports = Ports { http: free_port()?, https: free_port()?, upstream };
+        let addresses = [ports.http, ports.upstream].map(|port| format!("127.0.0.1:{port}"));
+        let running = Running::Alone(spawn(on_core(PROXY_CORE, program).args(addresses))?);
+        Self::up(Kind::Bare, running, ports)
+    }
+
+    fn up(kind: Kind, running: Running, ports: Ports) -> Result<Self> {
         let proxy = Self { kind, running, http: ports.http, https: ports.https };
         wait_for_port(proxy.http)?;
         proxy.wait_for_answer()?;
