@@ -10,7 +10,7 @@ pub(crate) fn step() -> std::io::Result<()> {
 
 /// What is armed for the thread that starts others, so that it holds for those too.
 #[cfg(not(feature = "faults"))]
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Shared;
 
 #[cfg(not(feature = "faults"))]
