@@ -6,6 +6,7 @@ use crate::bench::Setting;
 use crate::bench::figure::Figure;
 use crate::bench::front::ground::{self, Ground};
 use crate::bench::front::proxy::{Kind, Proxy};
+use crate::bench::front::speed::Case;
 use crate::bench::front::upstream::Upstream;
 use crate::bench::front::{race, speed};
 use crate::error::Result;
@@ -20,9 +21,8 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let upstream = Upstream::start(&ground)?;
     let start = |kind| Proxy::start(setting, kind, &ground, upstream.port);
     let (bare, ours) = (start(Kind::Bare)?, start(Kind::Plimsoll)?);
-    let lanes = race::run(&[&bare, &ours], speed::samples(setting), |proxy| {
-        speed::Case::KeepAlive.take(proxy, &upstream)
-    })?;
+    let lanes =
+        race::run(&[&bare, &ours], speed::samples(setting), |proxy| Case::KeepAlive.take(proxy, &upstream))?;
     Ok(speed::costs(&lanes, COST_RATIO_MAX))
 }
 
@@ -30,9 +30,11 @@ pub(super) fn build_bare(setting: &Setting<'_>) -> Result<PathBuf> {
     guided::build_example(setting.workspace, "plimsoll-front", "bare", |counting| train(setting, counting))
 }
 
-/// As ours is, in all that this one can.
+/// As ours is, in all that this one can: it has no TLS.
 fn train(setting: &Setting<'_>, counting: &Path) -> Result<()> {
     let ground = Ground::new(setting)?;
     let upstream = Upstream::start(&ground)?;
-    speed::exercise(&Proxy::start_bare(counting, upstream.port)?, &upstream)
+    let proxy = Proxy::start_bare(counting, upstream.port)?;
+    let mut cases = [Case::KeepAlive, Case::NewConnections, Case::LargeBody].into_iter();
+    cases.try_for_each(|case| case.take(&proxy, &upstream).map(drop))
 }

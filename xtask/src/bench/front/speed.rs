@@ -100,13 +100,8 @@ pub(in crate::bench) fn train(setting: &Setting<'_>) -> Result<()> {
     ground::bring(&["nginx", "wrk"])?;
     let ground = Ground::new(setting)?;
     let upstream = Upstream::start(&ground)?;
-    exercise(&Proxy::start(setting, Kind::Plimsoll, &ground, upstream.port)?, &upstream)
-}
-
-/// All that it can, for a sample each.
-pub(super) fn exercise(proxy: &Proxy, upstream: &Upstream) -> Result<()> {
-    let mut cases = CASES.into_iter().filter(|case| case.is_for(proxy));
-    cases.try_for_each(|case| case.take(proxy, upstream).map(drop))
+    let proxy = Proxy::start(setting, Kind::Plimsoll, &ground, upstream.port)?;
+    CASES.into_iter().try_for_each(|case| case.take(&proxy, &upstream).map(drop))
 }
 
 pub(super) fn samples(setting: &Setting<'_>) -> usize {
