@@ -38,6 +38,7 @@ pub(crate) struct Args {
 /// Builds what is released.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<()> {
     let binary = if args.plain { build(workspace) } else { guided::build(workspace) }?;
+    smoke(workspace, &binary)?;
     release(workspace, &binary)
 }
 
@@ -50,13 +51,12 @@ fn release(workspace: &Workspace, binary: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs the binary where there is nothing else: no libc, no /proc, no shell.
-pub(crate) fn smoke(workspace: &Workspace) -> Result<()> {
-    let binary = build(workspace)?;
-    release(workspace, &binary)?;
+/// Runs a binary where there is nothing else: no libc, no /proc, no shell.
+pub(crate) fn smoke(workspace: &Workspace, binary: &Path) -> Result<()> {
+    check_static(binary)?;
     let root = workspace.target.join("dist/empty-root");
     empty(&root)?;
-    copy(&binary, &root.join(PACKAGE))?;
+    copy(binary, &root.join(PACKAGE))?;
     for args in [["--version"], ["--help"]] {
         let mut command = in_chroot(&root)?;
         command.arg(format!("/{PACKAGE}")).args(args);
@@ -94,9 +94,14 @@ pub(crate) fn build_example_by(
 fn binary(workspace: &Workspace, target: &Path, option: Option<&str>) -> Result<PathBuf> {
     let what = ["--package", PACKAGE, "--bin", PACKAGE];
     let binary = compile(workspace, target, option, &what)?.join(PACKAGE);
-    let bytes = fs::read(&binary).map_err(Error::file("read", &binary))?;
+    check_static(&binary)?;
+    Ok(binary)
+}
+
+fn check_static(binary: &Path) -> Result<()> {
+    let bytes = fs::read(binary).map_err(Error::file("read", binary))?;
     match asks_for_a_loader(&bytes) {
-        Some(false) => Ok(binary),
+        Some(false) => Ok(()),
         Some(true) => Err(Error::Check(format!("{} is not static: it asks for a loader", binary.display()))),
         None => Err(Error::Check(format!("{} is no 64-bit little-endian ELF file", binary.display()))),
     }

@@ -17,7 +17,7 @@ const RUNTIMES: &[&str] = &["node", "python3", "java", "pebble", "systemd-analyz
 /// Every step ends: the longest on two slow cores takes a third of this.
 const LIMIT: Duration = Duration::from_mins(20);
 
-/// What the simulation explores in CI; in the tests of a debug build it explores less.
+/// What the simulation explores in a step of its own; among the tests it explores less.
 const SEEDS: &str = "10000";
 const SEEDS_VARIABLE: &str = "PLIMSOLL_SEEDS";
 
@@ -25,21 +25,17 @@ const SEEDS_VARIABLE: &str = "PLIMSOLL_SEEDS";
 const STATIC: &[&str] = &[MUSL, "musl-gcc", "make"];
 const MACHINE: &[&str] = &[MUSL, "musl-gcc", "make", "cpio", "qemu-system-x86_64", "systemd-analyze"];
 
-pub(super) const STEPS: [Step; 11] = [
+pub(super) const STEPS: [Step; 10] = [
     Step { quick: true, needs: &["rustfmt"], ..Step::new("format", format) },
     Step { quick: true, needs: &["clippy"], ..Step::new("clippy", clippy) },
     Step { quick: true, ..Step::new("tidy", |workspace, _| tidy::run(workspace)) },
     Step { quick: true, wants: RUNTIMES, ..Step::new("tests", tests) },
-    Step::new("tests in documentation", tests_in_documentation),
     Step::new("documentation", documentation),
     Step::new("dependencies", dependencies),
     Step::new("simulation", simulation),
     Step { needs: &["c++"], ..Step::new("fuzzing", |workspace, _| fuzz::briefly(workspace)) },
     Step { needs: MACHINE, ..Step::new("kernel suites in the VM", machine) },
-    Step {
-        needs: STATIC,
-        ..Step::new("static binary in an empty root", |workspace, _| dist::smoke(workspace))
-    },
+    Step { needs: STATIC, ..Step::new("static binary in an empty root", empty_root) },
 ];
 
 fn format(workspace: &Workspace, _: &mut Tally) -> Result<()> {
@@ -62,11 +58,6 @@ fn tests(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
     suites::all_ran(&suites, &workspace.packages)
 }
 
-/// nextest leaves these out.
-fn tests_in_documentation(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
-    suites::run_libtest(&mut workspace.cargo(&["test", "--workspace", "--doc"]), LIMIT, tally).map(drop)
-}
-
 /// With private items, since it is written for those who work on them.
 fn documentation(workspace: &Workspace, _: &mut Tally) -> Result<()> {
     let mut command = workspace.cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);
@@ -81,10 +72,10 @@ fn dependencies(workspace: &Workspace, _: &mut Tally) -> Result<()> {
     shell::run(&mut workspace.cargo(&["deny", "check", "bans", "licenses", "sources"]), LIMIT)
 }
 
-/// Optimized, because it is the only suite whose worth is its size.
+/// The one suite whose worth is its size. Built as for the tests, where decisions are optimized and overflow is found.
 fn simulation(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
-    let selection =
-        Selection { args: &["--release", "--package", "plimsoll-sim"], env: &[(SEEDS_VARIABLE, SEEDS)] };
+    let args = ["--package", "plimsoll-sim", "--test", "seeds"];
+    let selection = Selection { args: &args, env: &[(SEEDS_VARIABLE, SEEDS)] };
     let ran = suites::run(workspace, &selection, LIMIT, tally)?;
     if ran.iter().all(|suite| suite.tally.ran() == 0) {
         return Err(Error::Check("the simulation ran nothing".into()));
@@ -105,4 +96,10 @@ fn machine(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
             Err(error)
         }
     }
+}
+
+/// The one that the VM ran. How it is optimised for a release changes nothing here, takes ten minutes, and is each
+/// night's.
+fn empty_root(workspace: &Workspace, _: &mut Tally) -> Result<()> {
+    dist::smoke(workspace, &vm::build_plimsoll(workspace)?)
 }

@@ -97,7 +97,7 @@ fn run_nextest(
 }
 
 /// Runs a `cargo test` and reads its output.
-pub(super) fn run_libtest(command: &mut Command, limit: Duration, tally: &mut Tally) -> Result<Vec<Suite>> {
+fn run_libtest(command: &mut Command, limit: Duration, tally: &mut Tally) -> Result<Vec<Suite>> {
     let mut suites = Vec::new();
     let end = shell::run_reading(command, limit, &mut |line| read_libtest(line, &mut suites));
     count(&suites, tally);

@@ -1,4 +1,5 @@
-//! The documents: links that lead somewhere, decisions with all their sections, a changelog that is kept.
+//! The documents: links that lead somewhere, decisions with all their sections, a changelog that is kept. And in the
+//! documentation of code, no examples that nothing runs.
 
 use crate::tidy::Complaint;
 use crate::tidy::source::Tree;
@@ -15,6 +16,8 @@ pub(super) fn check(tree: &Tree) -> Vec<Complaint> {
     let missing = DOCUMENTS.iter().filter(|path| !tree.paths.contains(**path));
     let mut complaints: Vec<Complaint> = missing.map(|path| Complaint::new(*path, "is missing")).collect();
     complaints.extend(check_changelog(tree));
+    let sources = tree.rust().filter_map(|(path, _)| Some((path, tree.text(path)?)));
+    complaints.extend(sources.flat_map(|(path, text)| check_examples(path, text)));
     for (path, text) in tree.markdown() {
         complaints.extend(check_links(path, text, tree));
         if path.starts_with(DECISIONS) && !path.ends_with("README.md") {
@@ -29,6 +32,27 @@ fn check_changelog(tree: &Tree) -> Option<Complaint> {
     let unreleased =
         prose(text).any(|(_, line)| heading(line).is_some_and(|title| title.contains("unreleased")));
     (!unreleased).then(|| Complaint::new(CHANGELOG, "has no section `Unreleased`"))
+}
+
+/// rustdoc would build a program of each example, for a test as any other. No package has one, and to have rustdoc look
+/// for them takes minutes.
+fn check_examples(path: &str, text: &str) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    let mut inside = false;
+    for (index, line) in text.lines().enumerate() {
+        let line = line.trim_start();
+        let Some(said) = ["///", "//!"].into_iter().find_map(|begin| line.strip_prefix(begin)) else {
+            inside = false;
+            continue;
+        };
+        let Some(kind) = said.trim_start().strip_prefix("```") else { continue };
+        inside = !inside;
+        if inside && kind.trim() != "text" {
+            let what = "an example that nothing runs: say `text` after its first fence, or write a test";
+            complaints.push(Complaint::at(path, index + 1, what));
+        }
+    }
+    complaints
 }
 
 fn check_decision(path: &str, text: &str) -> Vec<Complaint> {
@@ -149,6 +173,17 @@ mod tests {
             check_changelog(&Tree::of(&[(CHANGELOG, "# Changelog\n\n## 0.1.0\n\nUnreleased\n")])).is_some()
         );
         assert!(check_changelog(&Tree::default()).is_some());
+    }
+
+    #[test]
+    fn an_example_in_the_documentation_of_code_fails_and_a_drawing_does_not() {
+        let examples = |text: &str| check_examples("a.rs", text).len();
+        assert_eq!(
+            examples("//! ```text\n//! a -> b\n//! ```\n\n    /// ``` text\n    /// a\n    /// ```\n"),
+            0
+        );
+        assert_eq!(examples("let drawing = \"\n```\na\n```\n\";"), 0);
+        assert_eq!(examples("/// ```\n/// a();\n/// ```\nfn a() {}\n//! ```no_run\n//! ```\n"), 2);
     }
 
     #[test]

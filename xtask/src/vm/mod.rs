@@ -19,7 +19,7 @@ use crate::tally::Tally;
 use crate::vm::report::Report;
 use crate::workspace::Workspace;
 
-pub(crate) use suites::is_for_the_vm;
+pub(crate) use suites::{build_plimsoll, is_for_the_vm};
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Args {

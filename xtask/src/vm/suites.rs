@@ -68,7 +68,8 @@ pub(super) fn build(workspace: &Workspace) -> Result<Suites> {
     Ok(Suites { tests, plimsoll })
 }
 
-fn build_plimsoll(workspace: &Workspace) -> Result<PathBuf> {
+/// The static binary as tests call it.
+pub(crate) fn build_plimsoll(workspace: &Workspace) -> Result<PathBuf> {
     let built = executables(workspace, &["build", "--bin", BINARY], BINARY)?.into_iter().next();
     let built = built.ok_or_else(|| Error::Check(format!("cargo built no {BINARY}")))?;
     Ok(built.path)
