@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -224,6 +225,7 @@ pub(crate) struct Carried {
     parked: Option<Parked>,
     /// For an event stream: told when its time is over.
     end: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    served_at: Option<Instant>,
 }
 
 impl std::fmt::Debug for Carried {
@@ -247,7 +249,7 @@ impl Carried {
             };
             Box::pin(end) as Pin<Box<dyn Future<Output = ()>>>
         });
-        let mut carried = Self { incoming, lease: Some(lease), parked, end };
+        let mut carried = Self { incoming, lease: Some(lease), parked, end, served_at: None };
         if carried.incoming.is_end_stream() {
             carried.served();
         }
@@ -255,12 +257,13 @@ impl Carried {
     }
 
     fn served(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.finish(Outcome::Served);
-        }
+        let Some(lease) = self.lease.take() else { return };
         if let Some(parked) = self.parked.take() {
-            parked.put_back();
+            parked.put_back(&lease.backend);
         }
+        let now = Instant::now();
+        lease.finish_at(now, Outcome::Served);
+        self.served_at = Some(now);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
@@ -272,7 +275,7 @@ impl Carried {
             self.served_in_part();
             return Poll::Ready(None);
         }
-        if self.lease.is_none() && self.parked.is_none() {
+        if self.lease.is_none() {
             return Poll::Ready(None);
         }
         let mut frame = ready!(Pin::new(&mut self.incoming).poll_frame(cx));
@@ -355,6 +358,9 @@ impl Body for ResponseBody {
         };
         this.owes(matches!(frame, Some(Ok(_))));
         if let Some(trace) = &mut this.trace {
+            if let Kind::Carried(carried) = &this.kind {
+                trace.ended = carried.served_at;
+            }
             match &frame {
                 Some(Ok(frame)) => trace.sent(frame.data_ref().map_or(0, Bytes::len)),
                 Some(Err(_)) => trace.cut_off(),

@@ -26,8 +26,8 @@ pub(crate) struct Host(HeaderValue);
 
 impl Host {
     pub(crate) fn as_str(&self) -> &str {
-        // It is one, or it would have been refused.
-        std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
+        // It is text, or it would have been refused.
+        self.0.to_str().unwrap_or_default()
     }
 
     #[cfg(test)]
@@ -55,11 +55,7 @@ pub(crate) fn check<B>(request: &Request<B>, found: Found, limits: &Limits) -> R
     if found.has(Kind::Expect) {
         check_expectations(request.headers())?;
     }
-    let host = host(request)?;
-    if !host.as_str().is_empty() && !is_host(host.as_str()) {
-        return Err(bad("bad-host", "The Host header is not a host."));
-    }
-    Ok(Checked { host })
+    host(request, found).map(|host| Checked { host })
 }
 
 const fn refuse(status: StatusCode, reason: &'static str, says: &'static str) -> Answer {
@@ -105,7 +101,7 @@ fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Answer> {
     if lengths.next().is_some() {
         return Err(bad("bad-content-length", "Content-Length was given more than once."));
     }
-    if first.is_some_and(|it| it.is_empty() || !it.as_bytes().iter().all(u8::is_ascii_digit)) {
+    if first.is_some_and(|it| !is_length(it)) {
         return Err(bad("bad-content-length", "Content-Length is not a number."));
     }
     Ok(())
@@ -116,19 +112,20 @@ pub(crate) fn is_chunked(coding: &HeaderValue) -> bool {
 }
 
 /// Of an answer: what a client of ours would read differently from us. hyper takes the coding where both are given.
-pub(crate) fn is_framed_well(headers: &HeaderMap, found: Found) -> bool {
-    if !found.has(Kind::TransferEncoding) && !found.has(Kind::ContentLength) {
-        return true;
-    }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next();
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let coding = codings.next();
-    lengths.next().is_none()
-        && codings.next().is_none()
+pub(crate) fn is_framed_well(
+    found: Found,
+    length: Option<&HeaderValue>,
+    coding: Option<&HeaderValue>,
+) -> bool {
+    !found.has_several(Kind::ContentLength)
+        && !found.has_several(Kind::TransferEncoding)
         && coding.is_none_or(is_chunked)
-        && length.is_none_or(|it| !it.is_empty() && it.as_bytes().iter().all(u8::is_ascii_digit))
+        && length.is_none_or(is_length)
         && (length.is_none() || coding.is_none())
+}
+
+fn is_length(value: &HeaderValue) -> bool {
+    !value.is_empty() && value.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 fn check_expectations(headers: &HeaderMap) -> Result<(), Answer> {
@@ -141,12 +138,11 @@ fn check_expectations(headers: &HeaderMap) -> Result<(), Answer> {
 }
 
 /// The one host that the request is for.
-fn host<B>(request: &Request<B>) -> Result<Host, Answer> {
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let header = hosts.next();
-    if hosts.next().is_some() {
+fn host<B>(request: &Request<B>, found: Found) -> Result<Host, Answer> {
+    if found.has_several(Kind::Host) {
         return Err(bad("bad-host", "More than one Host was given."));
     }
+    let header = request.headers().get(HOST);
     let text = match header.map(HeaderValue::to_str) {
         None => None,
         Some(Ok("")) => return Err(bad("bad-host", "The Host header is empty.")),
@@ -157,7 +153,7 @@ fn host<B>(request: &Request<B>) -> Result<Host, Answer> {
     if authority.is_some_and(|it| it.as_str().contains('@')) {
         return Err(bad("bad-host", "A user name has no place in the address."));
     }
-    let host = match (authority, text) {
+    let (value, text) = match (authority, text) {
         // RFC 9112, 3.2: also where the address names one.
         (Some(_), None) if request.version() == Version::HTTP_11 => {
             return Err(bad("bad-host", "No Host was given."));
@@ -165,12 +161,17 @@ fn host<B>(request: &Request<B>) -> Result<Host, Answer> {
         (Some(authority), Some(header)) if !same_host(authority.as_str(), header, request.uri()) => {
             return Err(bad("bad-host", "The address and the Host header name different hosts."));
         }
-        (Some(authority), _) => HeaderValue::from_str(authority.as_str()).ok(),
-        (None, Some(_)) => header.cloned(),
-        (None, None) if request.version() < Version::HTTP_11 => Some(HeaderValue::from_static("")),
+        (Some(authority), _) => (HeaderValue::from_str(authority.as_str()).ok(), authority.as_str()),
+        (None, Some(text)) => (header.cloned(), text),
+        (None, None) if request.version() < Version::HTTP_11 => {
+            return Ok(Host(HeaderValue::from_static("")));
+        }
         (None, None) => return Err(bad("bad-host", "No Host was given.")),
     };
-    host.map(Host).ok_or(bad("bad-host", "The Host header is not text."))
+    if !is_host(text) {
+        return Err(bad("bad-host", "The Host header is not a host."));
+    }
+    value.map(Host).ok_or(bad("bad-host", "The Host header is not text."))
 }
 
 /// The same name and port; a port that is the scheme's own may be left out.

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Request, Version};
 
 use crate::config::{Limits, ReplayPolicy, RouteConfig};
 use crate::found::Found;
-use crate::headers::{self, Client, REQUEST_ID};
+use crate::headers::{self, Client, REQUEST_ID, RequestId};
 use crate::proxy_protocol::{self, ProxyError};
 use crate::route::{Routes, name_of};
 use crate::tls::Certificate;
@@ -56,7 +56,9 @@ pub fn request(bytes: &[u8]) {
     for trusted in [false, true] {
         let mut headers = request.headers().clone();
         let client = Client::new(([192, 0, 2, 7], 999).into(), trusted, true);
-        headers::to_service(&mut headers, found, &client, &checked, upgrade.as_ref(), &AtomicU64::new(7));
+        headers::to_service(&mut headers, found, trusted, upgrade.as_ref());
+        let id = RequestId::of(&headers, found, &AtomicU64::new(7));
+        headers::say(&mut headers, &client, &checked, &id);
         fit_for_the_service(&headers, trusted);
     }
     headers::to_client(request.headers_mut(), found);

@@ -1,5 +1,6 @@
 //! Headers on their way through: what belongs to one connection goes no further, and who asked is said.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,6 @@ use crate::check::Host;
 use crate::found::{Found, Kind};
 use crate::hash::mix;
 
-pub(crate) const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -21,7 +21,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Headers that a request has more of when it goes on.
-const SAID_MAX: usize = 5;
+pub(crate) const SAID_MAX: usize = 5;
 
 /// A request id longer than this is replaced by one of ours.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -71,40 +71,51 @@ fn names_token(headers: &HeaderMap, token: &str) -> bool {
 /// Takes away what is between two neighbours only: the hop-by-hop headers, and those that `Connection` names.
 fn strip(headers: &mut HeaderMap, found: Found) {
     if found.has(Kind::Connection) {
-        let named: Vec<HeaderName> = headers
-            .get_all(CONNECTION)
-            .iter()
-            .filter_map(|it| it.to_str().ok())
-            .flat_map(|it| it.split(','))
-            .filter_map(|it| it.trim().parse().ok())
-            // Nobody may talk us out of these.
-            .filter(|it| *it != HOST && *it != CONTENT_LENGTH)
-            .collect();
-        for name in named {
-            headers.remove(name);
+        let others: Vec<HeaderValue> = if found.has_several(Kind::Connection) {
+            headers.get_all(CONNECTION).iter().skip(1).cloned().collect()
+        } else {
+            Vec::new()
+        };
+        let first = headers.remove(CONNECTION);
+        for named in first.iter().chain(&others).filter(|it| !names_no_header(it)) {
+            remove_named(headers, named);
         }
-        headers.remove(CONNECTION);
     }
     for kind in [Kind::Hop, Kind::KeepAlive, Kind::TransferEncoding] {
         found.remove(headers, kind);
     }
 }
 
-/// Makes a client's headers fit to be sent on. `upgrade`: what [`upgrade`] found.
+/// By far most of them: how the connection goes on.
+fn names_no_header(connection: &HeaderValue) -> bool {
+    let bytes = connection.as_bytes();
+    bytes.eq_ignore_ascii_case(b"keep-alive") || bytes.eq_ignore_ascii_case(b"close")
+}
+
+fn remove_named(headers: &mut HeaderMap, connection: &HeaderValue) {
+    let named = connection.to_str().unwrap_or_default().split(',');
+    for name in named.filter_map(|it| it.trim().parse::<HeaderName>().ok()) {
+        // Nobody may talk us out of these.
+        if name != HOST && name != CONTENT_LENGTH {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Takes away what a client's headers have that is not for a service. `trusted`: it may say for whom it asks. `upgrade`:
+/// what [`upgrade`] found.
 pub(crate) fn to_service(
     headers: &mut HeaderMap,
     found: Found,
-    client: &Client,
-    host: &Host,
+    trusted: bool,
     upgrade: Option<&HeaderValue>,
-    number: &AtomicU64,
 ) {
     let trailers = found.has(Kind::Te)
         && headers.get(TE).is_some_and(|te| te.as_bytes().eq_ignore_ascii_case(b"trailers"));
     strip(headers, found);
     found.remove(headers, Kind::Ours);
     found.remove(headers, Kind::Expect);
-    if !client.trusted {
+    if !trusted {
         found.remove(headers, Kind::Who);
     }
     if !trailers {
@@ -118,11 +129,15 @@ pub(crate) fn to_service(
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol.clone());
     }
+}
+
+/// Says to the service who asks, and by what name the request is known: once to each copy of a request's headers.
+pub(crate) fn say(headers: &mut HeaderMap, client: &Client, host: &Host, id: &RequestId) {
     // Room for all that is said here, instead of growing for each.
     let _ = headers.try_reserve(SAID_MAX);
     say_who(headers, client, host);
-    if !found.has(Kind::RequestId) || !has_one_id(headers) {
-        headers.insert(REQUEST_ID, request_id(number));
+    if let RequestId::Ours(number) = id {
+        headers.insert(REQUEST_ID, RequestId::value(*number));
     }
 }
 
@@ -223,9 +238,39 @@ fn set(headers: &mut HeaderMap, name: HeaderName, value: HeaderValue) {
     }
 }
 
-fn has_one_id(headers: &HeaderMap) -> bool {
-    let mut told = headers.get_all(REQUEST_ID).iter();
-    told.next().is_some_and(is_request_id) && told.next().is_none()
+/// By what name the service knows a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RequestId {
+    /// Its client's own.
+    Told(HeaderValue),
+    /// A number that is unlike any other for as long as they do not wrap; nobody's secret.
+    Ours(u64),
+}
+
+impl RequestId {
+    /// The one that the client gave, where that is one; else ours.
+    pub(crate) fn of(headers: &HeaderMap, found: Found, numbers: &AtomicU64) -> Self {
+        if found.has(Kind::RequestId)
+            && !found.has_several(Kind::RequestId)
+            && let Some(told) = headers.get(REQUEST_ID).filter(|it| is_request_id(it))
+        {
+            return Self::Told(told.clone());
+        }
+        Self::Ours(mix(numbers.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    fn value(number: u64) -> HeaderValue {
+        HeaderValue::from_bytes(&hex(number)).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Told(value) => out.write_str(value.to_str().unwrap_or_default()),
+            Self::Ours(number) => write!(out, "{number:016x}"),
+        }
+    }
 }
 
 fn is_request_id(value: &HeaderValue) -> bool {
@@ -235,14 +280,12 @@ fn is_request_id(value: &HeaderValue) -> bool {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-/// Unlike any other for as long as the numbers do not wrap; nobody's secret.
-fn request_id(number: &AtomicU64) -> HeaderValue {
-    let number = mix(number.fetch_add(1, Ordering::Relaxed));
+fn hex(number: u64) -> [u8; 16] {
     let mut digits = [0; 16];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
         pair.copy_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 0xf)]]);
     }
-    HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    digits
 }
 
 /// Makes a service's headers fit to be sent back.
@@ -264,7 +307,10 @@ mod tests {
         let host = Host::from_static("example.org");
         let found = Found::look(&headers);
         let upgrade = upgrade(&headers, found, Version::HTTP_11);
-        to_service(&mut headers, found, &client, &host, upgrade.as_ref(), &AtomicU64::new(1));
+        to_service(&mut headers, found, trusted, upgrade.as_ref());
+        let id = RequestId::of(&headers, found, &AtomicU64::new(1));
+        say(&mut headers, &client, &host, &id);
+        assert_eq!(headers["x-request-id"], id.to_string());
         headers
     }
 

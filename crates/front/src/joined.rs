@@ -4,6 +4,7 @@
 //! less than `writev`; what is larger is not copied.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -40,16 +41,15 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Joined<T> {
         if let [only] = bufs {
             return inner.poll_write(cx, only);
         }
-        let mut joined = [0; JOINED_BYTES_MAX];
-        let mut filled = 0;
+        let mut space = [MaybeUninit::uninit(); JOINED_BYTES_MAX];
+        let mut joined = ReadBuf::uninit(&mut space);
         for buf in bufs {
-            let Some(room) = joined.get_mut(filled..filled + buf.len()) else {
+            if buf.len() > joined.remaining() {
                 return inner.poll_write_vectored(cx, bufs);
-            };
-            room.copy_from_slice(buf);
-            filled += buf.len();
+            }
+            joined.put_slice(buf);
         }
-        inner.poll_write(cx, &joined[..filled])
+        inner.poll_write(cx, joined.filled())
     }
 
     fn is_write_vectored(&self) -> bool {

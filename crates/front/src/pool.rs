@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::HeaderMap;
+use http::HeaderValue;
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper::{Request, Response};
@@ -21,7 +21,6 @@ use crate::body::RequestBody;
 use crate::clock::Clock;
 use crate::config::Protocol;
 use crate::endpoint::Endpoint;
-use crate::found::{Found, Kind};
 use crate::joined::Joined;
 use crate::local::LocalExecutor;
 use crate::shared::Backend;
@@ -265,39 +264,27 @@ impl Pool {
 #[derive(Debug)]
 pub(crate) struct Parked {
     pool: Rc<Pool>,
-    backend: Arc<Backend>,
     link: Link,
     keep: Duration,
 }
 
 impl Parked {
-    /// `None` where the service says that the connection ends.
-    pub(crate) fn new<B>(
-        pool: &Rc<Pool>,
-        backend: &Arc<Backend>,
-        link: Link,
-        response: &Response<B>,
-        found: Found,
-    ) -> Option<Self> {
-        let keep = kept(response.headers(), found)?;
-        Some(Self { pool: Rc::clone(pool), backend: Arc::clone(backend), link, keep })
+    pub(crate) fn new(pool: &Rc<Pool>, link: Link, keep: Duration) -> Self {
+        Self { pool: Rc::clone(pool), link, keep }
     }
 
-    pub(crate) fn put_back(self) {
-        self.pool.put(&self.backend, self.link, self.keep);
+    pub(crate) fn put_back(self, backend: &Backend) {
+        self.pool.put(backend, self.link, self.keep);
     }
 }
 
-/// How long the service keeps an idle connection, less a margin: `Keep-Alive: timeout=5`.
-fn kept(headers: &HeaderMap, found: Found) -> Option<Duration> {
-    if found.has(Kind::Connection)
-        && let Some(connection) = headers.get(http::header::CONNECTION)
-        && connection.as_bytes().eq_ignore_ascii_case(b"close")
-    {
+/// How long the service keeps an idle connection, less a margin: `Keep-Alive: timeout=5`. `None` where it says that the
+/// connection ends.
+pub(crate) fn kept(connection: Option<&HeaderValue>, keep_alive: Option<&HeaderValue>) -> Option<Duration> {
+    if connection.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"close")) {
         return None;
     }
-    let told = found.has(Kind::KeepAlive).then(|| headers.get(crate::headers::KEEP_ALIVE)).flatten();
-    let Some(told) = told.and_then(|it| it.to_str().ok()) else { return Some(IDLE_DEFAULT) };
+    let Some(told) = keep_alive.and_then(|it| it.to_str().ok()) else { return Some(IDLE_DEFAULT) };
     let timeout = told.split(',').find_map(|part| part.trim().strip_prefix("timeout=")?.parse::<u64>().ok());
     let span =
         timeout.map_or(IDLE_DEFAULT, |seconds| Duration::from_secs(seconds).saturating_sub(IDLE_MARGIN));
@@ -310,22 +297,17 @@ fn millis(span: Duration) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
-
     use super::*;
 
     #[test]
     fn a_connection_is_let_go_before_the_service_lets_go_of_it() {
-        let told = |name: &'static str, value: &'static str| {
-            let headers =
-                HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
-            kept(&headers, Found::look(&headers))
-        };
-        assert_eq!(told("keep-alive", "timeout=5"), Some(Duration::from_secs(4)));
-        assert_eq!(told("keep-alive", "timeout=5, max=100"), Some(Duration::from_secs(4)));
-        assert_eq!(told("keep-alive", "timeout=1"), None);
-        assert_eq!(told("keep-alive", "timeout=3600"), Some(IDLE_LONGEST));
-        assert_eq!(told("connection", "Close"), None);
-        assert_eq!(told("x", "y"), Some(IDLE_DEFAULT));
+        let told = |keep_alive| kept(None, Some(&HeaderValue::from_static(keep_alive)));
+        assert_eq!(told("timeout=5"), Some(Duration::from_secs(4)));
+        assert_eq!(told("timeout=5, max=100"), Some(Duration::from_secs(4)));
+        assert_eq!(told("timeout=1"), None);
+        assert_eq!(told("timeout=3600"), Some(IDLE_LONGEST));
+        assert_eq!(kept(Some(&HeaderValue::from_static("Close")), None), None);
+        assert_eq!(kept(Some(&HeaderValue::from_static("keep-alive")), None), Some(IDLE_DEFAULT));
+        assert_eq!(kept(None, None), Some(IDLE_DEFAULT));
     }
 }

@@ -66,7 +66,8 @@ pub(crate) fn name_of(host: &str) -> &str {
     if host.starts_with('[') {
         return host.find(']').map_or(host, |end| &host[..=end]);
     }
-    host.rsplit_once(':').map_or(host, |(name, _)| name)
+    // Nearer than a search that is made for long texts.
+    host.bytes().rposition(|byte| byte == b':').map_or(host, |colon| &host[..colon])
 }
 
 #[cfg(test)]

@@ -293,7 +293,10 @@ impl Shared {
     }
 
     fn step<T>(&self, step: impl FnOnce(&mut Inner, Instant) -> T) -> T {
-        let now = self.clock.now();
+        self.step_at(self.clock.now(), step)
+    }
+
+    fn step_at<T>(&self, now: Instant, step: impl FnOnce(&mut Inner, Instant) -> T) -> T {
         let mut inner = self.lock();
         let done = step(&mut inner, now);
         self.carry_out(inner);
@@ -454,20 +457,26 @@ impl Lease {
         }
     }
 
-    pub(crate) fn finish(mut self, outcome: Outcome) {
-        self.give_back(outcome);
+    pub(crate) fn finish(self, outcome: Outcome) {
+        self.finish_at(std::time::Instant::now(), outcome);
     }
 
-    fn give_back(&mut self, outcome: Outcome) {
+    pub(crate) fn finish_at(mut self, now: std::time::Instant, outcome: Outcome) {
+        self.give_back(now, outcome);
+    }
+
+    fn give_back(&mut self, now: std::time::Instant, outcome: Outcome) {
         if let Some(shared) = self.shared.take() {
             let (id, phase) = (self.backend.id, self.phase);
-            shared.step(|inner, now| inner.gate.done(now, id, phase, outcome));
+            shared.step_at(shared.clock.at(now), |inner, now| inner.gate.done(now, id, phase, outcome));
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.give_back(Outcome::Left);
+        if self.shared.is_some() {
+            self.give_back(std::time::Instant::now(), Outcome::Left);
+        }
     }
 }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, Uri, Version};
+use http::{Method, Uri, Version};
 use plimsoll_core::ServiceId;
 
 use crate::access_log::Line as LogLine;
+use crate::headers::RequestId;
 use crate::line::Line;
 use crate::local::Local;
 use crate::meter::Meter;
@@ -27,7 +28,7 @@ pub(crate) struct Trace {
     uri: Uri,
     version: Version,
     /// By which the service knows it.
-    pub(crate) request_id: Option<HeaderValue>,
+    pub(crate) request_id: Option<RequestId>,
     /// Where it is counted, once it is known which service it is for.
     route: Option<RouteKey>,
     pub(crate) backend: Option<Arc<Backend>>,
@@ -38,6 +39,8 @@ pub(crate) struct Trace {
     pub(crate) held: Duration,
     pub(crate) attempts: u32,
     pub(crate) replays: u32,
+    /// When the last of its answer went to its client; `None` while that is not known.
+    pub(crate) ended: Option<Instant>,
     cut_off: bool,
 }
 
@@ -70,6 +73,7 @@ impl Trace {
             held: Duration::ZERO,
             attempts: 0,
             replays: 0,
+            ended: None,
             cut_off: false,
         }
     }
@@ -96,14 +100,22 @@ impl Trace {
         &self.method
     }
 
+    pub(crate) const fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// As it goes to the service.
+    pub(crate) fn asks_for(&mut self, uri: Uri) {
+        self.uri = uri;
+    }
+
     /// Of a connection with several streams.
     pub(crate) fn stream_meter(&self) -> Option<&Arc<Meter>> {
         self.line.http2.then_some(&self.line.meter)
     }
 
     pub(crate) fn request_id(&self) -> String {
-        let id = self.request_id.as_ref().and_then(|it| it.to_str().ok());
-        id.unwrap_or_default().to_owned()
+        self.request_id.as_ref().map(ToString::to_string).unwrap_or_default()
     }
 
     pub(crate) fn client(&self) -> IpAddr {
@@ -114,7 +126,7 @@ impl Trace {
 impl Drop for Trace {
     fn drop(&mut self) {
         self.line.meter.request_ended();
-        let took = self.began.elapsed();
+        let took = self.ended.unwrap_or_else(Instant::now).saturating_duration_since(self.began);
         // No answer: the client left before there was one.
         let left = self.status == 0;
         if self.line.http2 {

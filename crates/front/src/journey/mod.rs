@@ -3,6 +3,7 @@
 //! What can be decided at once is decided before there is anything to wait for, and the rest waits in as few bytes as
 //! can be: ten thousand requests may be held at a time.
 
+mod head;
 mod intake;
 mod passage;
 
@@ -20,8 +21,8 @@ use hyper::body::{Body as _, Incoming};
 use crate::answer::{Answer, wants_html};
 use crate::body::{BoxError, ResponseBody};
 use crate::check::{self, Host};
-use crate::found::Found;
-use crate::headers::{self, REQUEST_ID};
+use crate::found::{Found, Kind};
+use crate::headers::{self, RequestId};
 use crate::line::Line;
 use crate::local::Local;
 use crate::route::name_of;
@@ -89,19 +90,22 @@ fn begin(
         Ok(checked) => checked.host,
         Err(answer) => return Begun::Answered(Err(answer)),
     };
-    if let Some(answered) = local.answers_itself(line, &setup, &request, host.as_str()) {
+    let name = host.as_str();
+    if let Some(answered) = local.answers_itself(line, &setup, &request, name) {
         return Begun::Answered(answered);
     }
-    let Some(destination) = setup.routes.find(host.as_str(), request.uri().path()) else {
+    let Some(destination) = setup.routes.find(name, request.uri().path()) else {
         return Begun::Answered(Err(Answer::no_route()));
     };
     trace.goes_to(destination.service);
     let upgrade = headers::upgrade(request.headers(), found, request.version());
     let upgrading = upgrade.as_ref().map(|_| hyper::upgrade::on(&mut request));
     let (mut parts, incoming) = request.into_parts();
-    make_fit(&mut parts, found, line, local, &host, upgrade.as_ref());
-    trace.request_id = parts.headers.get(REQUEST_ID).cloned();
-    let passage = Passage::new(local, line, setup, destination, found, parts, upgrade.zip(upgrading));
+    headers::to_service(&mut parts.headers, found, line.client.trusted, upgrade.as_ref());
+    address(&mut parts, found, &host, trace);
+    trace.request_id = Some(RequestId::of(&parts.headers, found, &local.shared.request_numbers));
+    let head = (parts, host);
+    let passage = Passage::new(local, line, setup, destination, found, head, upgrade.zip(upgrading));
     Begun::Travels(Box::new(passage), (!incoming.is_end_stream()).then_some(incoming))
 }
 
@@ -161,23 +165,15 @@ fn secured(mut response: Response<ResponseBody>, line: &Line, setup: &Setup) -> 
     response
 }
 
-/// The head as the service gets it.
-fn make_fit(
-    parts: &mut Parts,
-    found: Found,
-    line: &Line,
-    local: &Local,
-    host: &Host,
-    upgrade: Option<&HeaderValue>,
-) {
-    let numbers = &local.shared.request_numbers;
-    headers::to_service(&mut parts.headers, found, &line.client, host, upgrade, numbers);
+/// A path alone as its target, and the host in its header, as a service is asked.
+fn address(parts: &mut Parts, found: Found, host: &Host, trace: &mut Trace) {
     let authority = parts.uri.authority().is_some();
-    if authority || !parts.headers.contains_key(HOST) {
+    if authority || !found.has(Kind::Host) {
         parts.headers.insert(HOST, host.value().clone());
     }
     if authority {
         let target = parts.uri.path_and_query().map_or("/", |it| it.as_str());
         parts.uri = target.parse().unwrap_or_default();
+        trace.asks_for(parts.uri.clone());
     }
 }

@@ -6,27 +6,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use plimsoll_core::gate::{Back, Outcome, Plea, Reach, Ruling, Why};
 use plimsoll_core::units::Bytes as Size;
 use plimsoll_core::{InstanceId, ServiceId};
 
+use super::head::Head;
 use super::intake::{self, Intake};
 use super::{finished, parting, secured};
 use crate::answer::Answer;
 use crate::body::{BoxError, Carried, Progress, RequestBody, ResponseBody};
-use crate::check;
-use crate::config::{Protocol, ReplayPolicy};
+use crate::check::{self, Host};
+use crate::config::ReplayPolicy;
 use crate::found::{Found, Kind};
 use crate::headers::{self, IDEMPOTENCY_KEY};
 use crate::line::Line;
 use crate::local::Local;
 use crate::patience::LONG;
-use crate::pool::{Link, Parked};
+use crate::pool::{self, Link, Parked};
 use crate::reports::{FrontRecord, LostRequest, ReplayedRequest};
 use crate::route::Destination;
 use crate::setup::Setup;
@@ -47,9 +47,7 @@ pub(super) struct Passage {
     setup: Arc<Setup>,
     destination: Destination,
     method: Method,
-    uri: Uri,
-    /// Empty while they are on their way and will not be wanted again.
-    headers: HeaderMap,
+    head: Head,
     /// It carries an `Idempotency-Key`.
     keyed: bool,
     upgrade: Option<(HeaderValue, OnUpgrade)>,
@@ -102,7 +100,7 @@ impl Passage {
         setup: Arc<Setup>,
         destination: Destination,
         found: Found,
-        parts: Parts,
+        (parts, host): (Parts, Host),
         upgrade: Option<(HeaderValue, OnUpgrade)>,
     ) -> Self {
         Self {
@@ -110,10 +108,9 @@ impl Passage {
             line: Rc::clone(line),
             setup,
             destination,
-            method: parts.method,
-            uri: parts.uri,
+            method: parts.method.clone(),
             keyed: found.has(Kind::IdempotencyKey) && parts.headers.contains_key(IDEMPOTENCY_KEY),
-            headers: parts.headers,
+            head: Head::new(parts, host),
             upgrade,
             progress: None,
             kept: None,
@@ -160,7 +157,7 @@ impl Passage {
         trace: &mut Trace,
     ) -> Result<Response<ResponseBody>, Answer> {
         let service = self.destination.service;
-        if self.setup.fence && self.local.shared.is_poison(service, self.fingerprint()) {
+        if self.setup.fence && self.local.shared.is_poison(service, self.fingerprint(trace)) {
             return Err(Answer::fenced());
         }
         let size = Size(self.kept.as_ref().map_or(0, Bytes::len) as u64);
@@ -179,7 +176,7 @@ impl Passage {
             let sending = body.take().or_else(|| self.kept.clone().map(RequestBody::of));
             // Whatever could not be sent again was refused when it pleaded.
             let Some(sending) = sending else { return Err(Answer::given_up(Why::BodyGone)) };
-            let (reach, outcome) = match self.attempt(&lease, sending, deaths > 0).await {
+            let (reach, outcome) = match self.attempt(&lease, sending, deaths > 0, trace).await {
                 Attempt::Answered(response, link) => return self.answered(response, link, lease),
                 Attempt::NotSent(back) => {
                     body = Some(back);
@@ -239,7 +236,7 @@ impl Passage {
             repeatable: policy == ReplayPolicy::Always || (self.keyed && policy == ReplayPolicy::Safe),
             body_kept: whole || self.kept.is_some(),
             deaths,
-            fingerprint: if reach == Reach::Sent { self.fingerprint() } else { 0 },
+            fingerprint: if reach == Reach::Sent { self.fingerprint(trace) } else { 0 },
         };
         let service = self.destination.service;
         match self.local.shared.plead(service, &plea) {
@@ -278,17 +275,17 @@ impl Passage {
     }
 
     /// The same for requests that ask for the same thing.
-    fn fingerprint(&self) -> u64 {
+    fn fingerprint(&self, trace: &Trace) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         self.method.as_str().hash(&mut hasher);
-        self.uri.path_and_query().map(http::uri::PathAndQuery::as_str).hash(&mut hasher);
+        trace.uri().path_and_query().map(http::uri::PathAndQuery::as_str).hash(&mut hasher);
         self.kept.hash(&mut hasher);
         hasher.finish()
     }
 
     /// Sends it to one instance, by a connection that is there or a new one.
-    async fn attempt(&mut self, lease: &Lease, body: RequestBody, again: bool) -> Attempt {
+    async fn attempt(&mut self, lease: &Lease, body: RequestBody, again: bool, trace: &Trace) -> Attempt {
         // What may not be repeated goes by no connection that may just be closing.
         let only_fresh = !self.method.is_safe();
         let mut body = Some(body);
@@ -313,7 +310,8 @@ impl Passage {
                 return Attempt::Unreachable(body.take().unwrap_or(RequestBody::Nothing));
             }
             let body_now = body.take().unwrap_or(RequestBody::Nothing);
-            let request = self.request(body_now, lease.backend.protocol);
+            let (wanted, client) = (self.is_repeatable(), &self.line.client);
+            let request = self.head.with(body_now, wanted, lease.backend.protocol, client, trace);
             let mut sending = pin!(link.send(request));
             let patience = self.destination.timeout.unwrap_or(self.setup.limits.answer);
             let answered = loop {
@@ -333,7 +331,8 @@ impl Passage {
                 Some(Ok(response)) => return Attempt::Answered(response, link),
                 Some(Err(mut failed)) => match failed.take_message() {
                     Some(back) => {
-                        let back = self.back(back);
+                        let (parts, back) = back.into_parts();
+                        self.head.back(parts);
                         if !reused {
                             return Attempt::NotSent(back);
                         }
@@ -369,29 +368,6 @@ impl Passage {
         self.local.pool.connect(&lease.backend, self.setup.limits.connect, upgrades).await.ok()
     }
 
-    /// Only what may go a second time is copied.
-    fn request(&mut self, body: RequestBody, protocol: Protocol) -> Request<RequestBody> {
-        let mut request = Request::new(body);
-        request.method_mut().clone_from(&self.method);
-        request.uri_mut().clone_from(&self.uri);
-        *request.headers_mut() =
-            if self.is_repeatable() { self.headers.clone() } else { std::mem::take(&mut self.headers) };
-        match protocol {
-            Protocol::Http1 => {}
-            Protocol::H2c => headers::to_http2(&mut request),
-        }
-        request
-    }
-
-    /// A request that was not sent.
-    fn back(&mut self, request: Request<RequestBody>) -> RequestBody {
-        let (parts, body) = request.into_parts();
-        if !self.is_repeatable() {
-            self.headers = parts.headers;
-        }
-        body
-    }
-
     /// The answer on its way to the client.
     fn answered(
         &mut self,
@@ -400,22 +376,23 @@ impl Passage {
         mut lease: Lease,
     ) -> Result<Response<ResponseBody>, Answer> {
         lease.answered();
-        let found = Found::look(response.headers());
-        if !check::is_framed_well(response.headers(), found) {
+        let said = Said::look(response.headers());
+        let Said { found, content_type, .. } = said;
+        if !check::is_framed_well(found, said.length, said.coding) {
             lease.finish(Outcome::Lost);
             return Err(Answer::bad_answer());
         }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switched(response, lease);
         }
-        let stream = found.has(Kind::ContentType) && is_event_stream(&response);
+        let stream = content_type.is_some_and(is_event_stream);
         if stream {
             lease.streams();
         }
         // One that still carries an upload would have the next request wait behind it.
         let idle = !self.progress.as_deref().is_some_and(Progress::is_uploading);
-        let parked =
-            idle.then(|| Parked::new(&self.local.pool, &lease.backend, link, &response, found)).flatten();
+        let keep = idle.then(|| pool::kept(said.connection, said.keep_alive)).flatten();
+        let parked = keep.map(|keep| Parked::new(&self.local.pool, link, keep));
         headers::to_client(response.headers_mut(), found);
         *response.version_mut() = Version::HTTP_11;
         Ok(response.map(|incoming| ResponseBody::carried(Carried::new(incoming, lease, parked, stream))))
@@ -466,7 +443,45 @@ async fn wait(waiting: Waiting, trace: &mut Trace) -> Result<Lease, Answer> {
 
 const EVENTS: &[u8] = b"text/event-stream";
 
-fn is_event_stream<B>(response: &Response<B>) -> bool {
-    let kind = response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    kind.get(..EVENTS.len()).is_some_and(|it| it.eq_ignore_ascii_case(EVENTS))
+fn is_event_stream(content_type: &HeaderValue) -> bool {
+    content_type.as_bytes().get(..EVENTS.len()).is_some_and(|it| it.eq_ignore_ascii_case(EVENTS))
+}
+
+/// What an answer's headers say that matters to us, each where it is said first.
+#[derive(Default)]
+struct Said<'a> {
+    found: Found,
+    length: Option<&'a HeaderValue>,
+    coding: Option<&'a HeaderValue>,
+    content_type: Option<&'a HeaderValue>,
+    connection: Option<&'a HeaderValue>,
+    keep_alive: Option<&'a HeaderValue>,
+}
+
+impl<'a> Said<'a> {
+    fn look(headers: &'a HeaderMap) -> Self {
+        let mut said = Self::default();
+        said.found = Found::look_at(headers, |kind, value| {
+            let first = match kind {
+                Kind::ContentLength => &mut said.length,
+                Kind::TransferEncoding => &mut said.coding,
+                Kind::ContentType => &mut said.content_type,
+                Kind::Connection => &mut said.connection,
+                Kind::KeepAlive => &mut said.keep_alive,
+                Kind::Host
+                | Kind::Hop
+                | Kind::Te
+                | Kind::Ours
+                | Kind::Expect
+                | Kind::Who
+                | Kind::Cookie
+                | Kind::Accept
+                | Kind::RequestId
+                | Kind::IdempotencyKey
+                | Kind::Underscored => return,
+            };
+            first.get_or_insert(value);
+        });
+        said
+    }
 }

@@ -53,6 +53,32 @@ async fn every_request_has_an_id_of_its_own() {
     assert_eq!(ids.len(), 20);
 }
 
+/// Whatever a service says of a request that it got twice, it got the same: one id, and nobody added to it twice.
+#[tokio::test]
+async fn what_is_sent_again_is_what_was_sent() {
+    for trusted in [Vec::new(), here()] {
+        let upstream = Upstream::new(|mut served| async move {
+            while served.request().await.is_some() && served.number > 0 {
+                served.send(OK).await;
+            }
+        })
+        .await;
+        let world = World::before(&upstream, |config| config.trusted = trusted);
+        let claims = CLAIMS.replace("X-Request-Id: theirs", "X-Two: 1\r\nX-Request-Id: no id\r\nX-Two: 2");
+        ask(world.http, format!("GET http://a/twice?x HTTP/1.1\r\nHost: a\r\n{claims}\r\n")).await;
+        let seen = upstream.take();
+        assert_eq!(seen.len(), 2);
+        let lines = |at: usize| {
+            let mut lines: Vec<&str> = seen[at].head.lines().collect();
+            lines[1..].sort_unstable();
+            lines
+        };
+        assert_eq!(lines(0), lines(1));
+        assert_eq!(seen[1].first(), "GET /twice?x HTTP/1.1");
+        assert_eq!((seen[1].all("x-two").len(), seen[1].get("x-request-id").unwrap().len()), (2, 16));
+    }
+}
+
 #[tokio::test]
 async fn headers_of_one_connection_go_no_further_either_way() {
     let upstream = Upstream::new(|mut served| async move {
