@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use plimsoll_core::gate::Why;
 use plimsoll_front::FrontRecord;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
@@ -67,6 +68,31 @@ async fn one_that_always_closes_early_is_not_asked_for_ever() {
     assert_eq!(reason(&get(world.http, "/").await), (502, "in-flight-at-two-deaths"));
     let asked = upstream.take().len();
     assert!((2..=10).contains(&asked), "asked {asked} times");
+}
+
+/// What killed two instances is not tried on the next one. With another query it is another request.
+#[tokio::test]
+async fn one_like_it_is_fenced_off_afterwards_and_no_other() {
+    let upstream = Upstream::new(|mut served| async move {
+        while let Some(request) = served.request().await {
+            if request.first().starts_with("GET /deadly?1 ") {
+                return;
+            }
+            served.send(OK).await;
+        }
+    })
+    .await;
+    let world = World::before(&upstream, |_| {});
+    assert_eq!(reason(&get(world.http, "/deadly?1").await), (502, "in-flight-at-two-deaths"));
+    let reports = soon("a record of it", world.front.reports()).await;
+    let is_it = |it: &FrontRecord| matches!(it, FrontRecord::Lost(it) if (it.path.as_str(), it.why) == ("/deadly", Why::Poison));
+    assert!(reports.records.iter().any(is_it), "{reports:?}");
+    upstream.take();
+    assert_eq!(reason(&get(world.http, "/deadly?1").await), (502, "fenced"));
+    let absolute = format!("GET http://{NAME}/deadly?1 HTTP/1.1\r\nHost: {NAME}\r\n\r\n");
+    assert_eq!(reason(&ask(world.http, absolute).await), (502, "fenced"));
+    assert!(upstream.take().is_empty());
+    assert_eq!(get(world.http, "/deadly?2").await.status(), 200);
 }
 
 #[tokio::test]
