@@ -53,7 +53,6 @@ fn release(workspace: &Workspace, binary: &Path) -> Result<()> {
 
 /// Runs a binary where there is nothing else: no libc, no /proc, no shell.
 pub(crate) fn smoke(workspace: &Workspace, binary: &Path) -> Result<()> {
-    check_static(binary)?;
     let root = workspace.target.join("dist/empty-root");
     empty(&root)?;
     copy(binary, &root.join(PACKAGE))?;
@@ -98,7 +97,7 @@ fn binary(workspace: &Workspace, target: &Path, option: Option<&str>) -> Result<
     Ok(binary)
 }
 
-fn check_static(binary: &Path) -> Result<()> {
+pub(crate) fn check_static(binary: &Path) -> Result<()> {
     let bytes = fs::read(binary).map_err(Error::file("read", binary))?;
     match asks_for_a_loader(&bytes) {
         Some(false) => Ok(()),

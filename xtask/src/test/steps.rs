@@ -101,5 +101,7 @@ fn machine(workspace: &Workspace, tally: &mut Tally) -> Result<()> {
 /// The one that the VM ran. How it is optimised for a release changes nothing here, takes ten minutes, and is each
 /// night's.
 fn empty_root(workspace: &Workspace, _: &mut Tally) -> Result<()> {
-    dist::smoke(workspace, &vm::build_plimsoll(workspace)?)
+    let binary = vm::build_plimsoll(workspace)?;
+    dist::check_static(&binary)?;
+    dist::smoke(workspace, &binary)
 }

@@ -2,7 +2,7 @@
 //! documentation of code, no examples that nothing runs.
 
 use crate::tidy::Complaint;
-use crate::tidy::source::Tree;
+use crate::tidy::source::{Tree, has_extension};
 
 const CHANGELOG: &str = "CHANGELOG.md";
 const DECISIONS: &str = "docs/adr/";
@@ -16,7 +16,7 @@ pub(super) fn check(tree: &Tree) -> Vec<Complaint> {
     let missing = DOCUMENTS.iter().filter(|path| !tree.paths.contains(**path));
     let mut complaints: Vec<Complaint> = missing.map(|path| Complaint::new(*path, "is missing")).collect();
     complaints.extend(check_changelog(tree));
-    let sources = tree.rust().filter_map(|(path, _)| Some((path, tree.text(path)?)));
+    let sources = tree.texts().filter(|(path, _)| has_extension(path, &["rs"]));
     complaints.extend(sources.flat_map(|(path, text)| check_examples(path, text)));
     for (path, text) in tree.markdown() {
         complaints.extend(check_links(path, text, tree));
