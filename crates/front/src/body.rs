@@ -339,6 +339,9 @@ impl ResponseBody {
 impl Drop for ResponseBody {
     fn drop(&mut self) {
         self.owes(false);
+        if let (Kind::Carried(carried), Some(trace)) = (&self.kind, &mut self.trace) {
+            trace.ended = carried.served_at;
+        }
     }
 }
 
@@ -358,9 +361,6 @@ impl Body for ResponseBody {
         };
         this.owes(matches!(frame, Some(Ok(_))));
         if let Some(trace) = &mut this.trace {
-            if let Kind::Carried(carried) = &this.kind {
-                trace.ended = carried.served_at;
-            }
             match &frame {
                 Some(Ok(frame)) => trace.sent(frame.data_ref().map_or(0, Bytes::len)),
                 Some(Err(_)) => trace.cut_off(),

@@ -50,7 +50,7 @@ pub(crate) fn check<B>(request: &Request<B>, found: Found, limits: &Limits) -> R
     let uri = request.uri();
     check_uri(request.method(), uri, limits)?;
     if found.has(Kind::TransferEncoding) || found.has(Kind::ContentLength) {
-        check_framing(request.headers(), request.version())?;
+        check_framing(request.headers(), found, request.version())?;
     }
     if found.has(Kind::Expect) {
         check_expectations(request.headers())?;
@@ -85,23 +85,20 @@ fn check_uri(method: &Method, uri: &Uri, limits: &Limits) -> Result<(), Answer> 
     Ok(())
 }
 
-fn check_framing(headers: &HeaderMap, version: Version) -> Result<(), Answer> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
+fn check_framing(headers: &HeaderMap, found: Found, version: Version) -> Result<(), Answer> {
+    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
         // Anything but this one word is read differently by somebody.
-        if codings.next().is_some() || !is_chunked(coding) {
+        if found.has_several(Kind::TransferEncoding) || !is_chunked(coding) {
             return Err(bad("bad-transfer-encoding", "Transfer-Encoding must be chunked, and nothing else."));
         }
         if version < Version::HTTP_11 {
             return Err(bad("bad-transfer-encoding", "HTTP/1.0 has no Transfer-Encoding."));
         }
     }
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let first = lengths.next();
-    if lengths.next().is_some() {
+    if found.has_several(Kind::ContentLength) {
         return Err(bad("bad-content-length", "Content-Length was given more than once."));
     }
-    if first.is_some_and(|it| !is_length(it)) {
+    if headers.get(CONTENT_LENGTH).is_some_and(|it| !is_length(it)) {
         return Err(bad("bad-content-length", "Content-Length is not a number."));
     }
     Ok(())

@@ -93,16 +93,13 @@ impl Found {
 
     /// Takes away all of one kind.
     pub(crate) fn remove(self, headers: &mut HeaderMap, unwanted: Kind) {
-        if self.has(unwanted) {
-            remove(headers, unwanted);
+        if !self.has(unwanted) {
+            return;
         }
-    }
-}
-
-fn remove(headers: &mut HeaderMap, unwanted: Kind) {
-    let names: Vec<HeaderName> =
-        headers.keys().filter(|name| kind(name) == Some(unwanted)).cloned().collect();
-    for name in names {
-        headers.remove(name);
+        let names: Vec<HeaderName> =
+            headers.keys().filter(|name| kind(name) == Some(unwanted)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 pub(crate) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Headers that a request has more of when it goes on.
-pub(crate) const SAID_MAX: usize = 5;
+const SAID_MAX: usize = 5;
 
 /// A request id longer than this is replaced by one of ours.
 const REQUEST_ID_BYTES_MAX: usize = 128;
@@ -136,8 +136,8 @@ pub(crate) fn say(headers: &mut HeaderMap, client: &Client, host: &Host, id: &Re
     // Room for all that is said here, instead of growing for each.
     let _ = headers.try_reserve(SAID_MAX);
     say_who(headers, client, host);
-    if let RequestId::Ours(number) = id {
-        headers.insert(REQUEST_ID, RequestId::value(*number));
+    if let RequestId::Ours(_) = id {
+        headers.insert(REQUEST_ID, id.value());
     }
 }
 
@@ -259,17 +259,19 @@ impl RequestId {
         Self::Ours(mix(numbers.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn value(number: u64) -> HeaderValue {
-        HeaderValue::from_bytes(&hex(number)).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    fn value(&self) -> HeaderValue {
+        match self {
+            Self::Told(value) => value.clone(),
+            Self::Ours(number) => {
+                HeaderValue::from_bytes(&hex(*number)).unwrap_or_else(|_| HeaderValue::from_static("0"))
+            }
+        }
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Told(value) => out.write_str(value.to_str().unwrap_or_default()),
-            Self::Ours(number) => write!(out, "{number:016x}"),
-        }
+        out.write_str(self.value().to_str().unwrap_or_default())
     }
 }
 

@@ -6,7 +6,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Version};
 use crate::body::RequestBody;
 use crate::check::Host;
 use crate::config::Protocol;
-use crate::headers::{self, Client, RequestId, SAID_MAX};
+use crate::headers::{self, Client, RequestId};
 use crate::trace::Trace;
 
 /// The first time the head goes as it came. For a second one its headers are kept in a list: most requests need none, and
@@ -43,29 +43,21 @@ impl Head {
         client: &Client,
         trace: &Trace,
     ) -> Request<RequestBody> {
-        let mut request = match std::mem::replace(&mut self.now, Now::Gone) {
+        let parts = match std::mem::replace(&mut self.now, Now::Gone) {
             Now::Came(parts) => {
                 if again {
                     self.kept = Some(list(&parts.headers));
                 }
-                let mut request = Request::from_parts(parts, body);
-                self.say(request.headers_mut(), client, trace);
-                request
+                self.said(parts, client, trace)
             }
-            Now::Back(parts) => {
-                let mut request = Request::from_parts(parts, body);
-                request.uri_mut().clone_from(trace.uri());
-                request
+            Now::Back(mut parts) => {
+                // HTTP/2 may have put the host into it.
+                parts.uri.clone_from(trace.uri());
+                parts
             }
-            Now::Gone => {
-                let mut request = Request::new(body);
-                request.method_mut().clone_from(trace.method());
-                request.uri_mut().clone_from(trace.uri());
-                *request.headers_mut() = map(self.kept.as_deref().unwrap_or_default());
-                self.say(request.headers_mut(), client, trace);
-                request
-            }
+            Now::Gone => self.said(self.anew(trace), client, trace),
         };
+        let mut request = Request::from_parts(parts, body);
         match protocol {
             Protocol::Http1 => {}
             Protocol::H2c => headers::to_http2(&mut request),
@@ -78,20 +70,27 @@ impl Head {
         self.now = Now::Back(parts);
     }
 
-    fn say(&self, headers: &mut HeaderMap, client: &Client, trace: &Trace) {
+    /// With what the service is told of its client.
+    fn said(&self, mut parts: Parts, client: &Client, trace: &Trace) -> Parts {
         let id = trace.request_id.as_ref().unwrap_or(&RequestId::Ours(0));
-        headers::say(headers, client, &self.host, id);
+        headers::say(&mut parts.headers, client, &self.host, id);
+        parts
+    }
+
+    /// As it came, from what was kept of it.
+    fn anew(&self, trace: &Trace) -> Parts {
+        let (mut parts, ()) = Request::new(()).into_parts();
+        parts.method.clone_from(trace.method());
+        parts.uri.clone_from(trace.uri());
+        let kept = self.kept.as_deref().unwrap_or_default();
+        parts.headers.reserve(kept.len());
+        for (name, value) in kept {
+            parts.headers.append(name.clone(), value.clone());
+        }
+        parts
     }
 }
 
 fn list(headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
     headers.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
-}
-
-fn map(list: &[(HeaderName, HeaderValue)]) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(list.len() + SAID_MAX);
-    for (name, value) in list {
-        headers.append(name.clone(), value.clone());
-    }
-    headers
 }

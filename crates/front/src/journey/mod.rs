@@ -22,12 +22,13 @@ use crate::answer::{Answer, wants_html};
 use crate::body::{BoxError, ResponseBody};
 use crate::check::{self, Host};
 use crate::found::{Found, Kind};
-use crate::headers::{self, RequestId};
+use crate::headers::{self, IDEMPOTENCY_KEY, RequestId};
 use crate::line::Line;
 use crate::local::Local;
 use crate::route::name_of;
 use crate::setup::Setup;
 use crate::trace::Trace;
+use head::Head;
 use passage::Passage;
 
 /// A request under way. A box, so that an idle connection does not carry room for one.
@@ -104,8 +105,10 @@ fn begin(
     headers::to_service(&mut parts.headers, found, line.client.trusted, upgrade.as_ref());
     address(&mut parts, found, &host, trace);
     trace.request_id = Some(RequestId::of(&parts.headers, found, &local.shared.request_numbers));
-    let head = (parts, host);
-    let passage = Passage::new(local, line, setup, destination, found, head, upgrade.zip(upgrading));
+    // `Connection` may have named it away.
+    let keyed = found.has(Kind::IdempotencyKey) && parts.headers.contains_key(IDEMPOTENCY_KEY);
+    let head = Head::new(parts, host);
+    let passage = Passage::new(local, line, setup, destination, head, keyed, upgrade.zip(upgrading));
     Begun::Travels(Box::new(passage), (!incoming.is_end_stream()).then_some(incoming))
 }
 

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use plimsoll_core::gate::{Back, Outcome, Plea, Reach, Ruling, Why};
@@ -19,10 +18,10 @@ use super::intake::{self, Intake};
 use super::{finished, parting, secured};
 use crate::answer::Answer;
 use crate::body::{BoxError, Carried, Progress, RequestBody, ResponseBody};
-use crate::check::{self, Host};
+use crate::check;
 use crate::config::ReplayPolicy;
 use crate::found::{Found, Kind};
-use crate::headers::{self, IDEMPOTENCY_KEY};
+use crate::headers;
 use crate::line::Line;
 use crate::local::Local;
 use crate::patience::LONG;
@@ -46,7 +45,6 @@ pub(super) struct Passage {
     line: Rc<Line>,
     setup: Arc<Setup>,
     destination: Destination,
-    method: Method,
     head: Head,
     /// It carries an `Idempotency-Key`.
     keyed: bool,
@@ -99,8 +97,8 @@ impl Passage {
         line: &Rc<Line>,
         setup: Arc<Setup>,
         destination: Destination,
-        found: Found,
-        (parts, host): (Parts, Host),
+        head: Head,
+        keyed: bool,
         upgrade: Option<(HeaderValue, OnUpgrade)>,
     ) -> Self {
         Self {
@@ -108,9 +106,8 @@ impl Passage {
             line: Rc::clone(line),
             setup,
             destination,
-            method: parts.method.clone(),
-            keyed: found.has(Kind::IdempotencyKey) && parts.headers.contains_key(IDEMPOTENCY_KEY),
-            head: Head::new(parts, host),
+            head,
+            keyed,
             upgrade,
             progress: None,
             kept: None,
@@ -211,12 +208,12 @@ impl Passage {
     }
 
     /// Whether it may be sent once more after it was sent.
-    fn is_repeatable(&self) -> bool {
+    fn is_repeatable(&self, trace: &Trace) -> bool {
         let body_kept = self.kept.is_some();
         match self.destination.replay {
             ReplayPolicy::Never => false,
             ReplayPolicy::Always => body_kept,
-            ReplayPolicy::Safe => body_kept && (self.method.is_safe() || self.keyed),
+            ReplayPolicy::Safe => body_kept && (trace.method().is_safe() || self.keyed),
         }
     }
 
@@ -232,7 +229,7 @@ impl Passage {
         let policy = self.destination.replay;
         let plea = Plea {
             reach,
-            safe: self.method.is_safe() && policy != ReplayPolicy::Never,
+            safe: trace.method().is_safe() && policy != ReplayPolicy::Never,
             repeatable: policy == ReplayPolicy::Always || (self.keyed && policy == ReplayPolicy::Safe),
             body_kept: whole || self.kept.is_some(),
             deaths,
@@ -278,7 +275,7 @@ impl Passage {
     fn fingerprint(&self, trace: &Trace) -> u64 {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
-        self.method.as_str().hash(&mut hasher);
+        trace.method().as_str().hash(&mut hasher);
         trace.uri().path_and_query().map(http::uri::PathAndQuery::as_str).hash(&mut hasher);
         self.kept.hash(&mut hasher);
         hasher.finish()
@@ -287,7 +284,7 @@ impl Passage {
     /// Sends it to one instance, by a connection that is there or a new one.
     async fn attempt(&mut self, lease: &Lease, body: RequestBody, again: bool, trace: &Trace) -> Attempt {
         // What may not be repeated goes by no connection that may just be closing.
-        let only_fresh = !self.method.is_safe();
+        let only_fresh = !trace.method().is_safe();
         let mut body = Some(body);
         let mut stale = 0;
         loop {
@@ -310,7 +307,7 @@ impl Passage {
                 return Attempt::Unreachable(body.take().unwrap_or(RequestBody::Nothing));
             }
             let body_now = body.take().unwrap_or(RequestBody::Nothing);
-            let (wanted, client) = (self.is_repeatable(), &self.line.client);
+            let (wanted, client) = (self.is_repeatable(trace), &self.line.client);
             let request = self.head.with(body_now, wanted, lease.backend.protocol, client, trace);
             let mut sending = pin!(link.send(request));
             let patience = self.destination.timeout.unwrap_or(self.setup.limits.answer);

@@ -3,23 +3,25 @@
 #[path = "../support/anybody.rs"]
 mod anybody;
 pub(crate) mod client;
+#[path = "../support/one_service.rs"]
+mod one_service;
 pub(crate) mod upstream;
 pub(crate) mod wire;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use plimsoll_core::{InstanceId, ServiceId};
-use plimsoll_front::config::{
-    FrontConfig, ListenerConfig, Protocol, ReplayPolicy, RouteConfig, ServedConfig,
-};
+use one_service::one_service;
+use plimsoll_core::InstanceId;
+use plimsoll_front::config::{FrontConfig, ListenerConfig};
 use plimsoll_front::tls::{CertificateConfig, FilePair};
 use plimsoll_front::{Endpoint, Front};
 use tempfile::TempDir;
 
+pub(crate) use one_service::SERVICE;
+
 /// Nothing that succeeds takes this long, also on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-pub(crate) const SERVICE: ServiceId = ServiceId(0);
 /// The name in the certificate.
 pub(crate) const NAME: &str = "front.test";
 
@@ -91,25 +93,7 @@ pub(crate) fn loopback() -> SocketAddr {
 }
 
 fn config() -> FrontConfig {
-    FrontConfig {
-        listeners: vec![ListenerConfig { address: loopback(), tls: false }],
-        services: vec![ServedConfig {
-            id: SERVICE,
-            name: "sample".to_owned(),
-            hang: Duration::from_secs(2),
-            protocol: Protocol::Http1,
-        }],
-        routes: vec![RouteConfig {
-            host: None,
-            path: None,
-            service: SERVICE,
-            replay: ReplayPolicy::Safe,
-            timeout: None,
-        }],
-        fence: true,
-        workers: 1,
-        ..FrontConfig::default()
-    }
+    FrontConfig { fence: true, ..one_service(loopback()) }
 }
 
 fn pair(folder: &TempDir) -> FilePair {
