@@ -215,6 +215,9 @@ fn close(traffic: Option<&dyn Traffic>) {
     }
 }
 
+/// A guard whose init was killed follows it a moment later, and who started the next one need not know that.
+const LOCK_WITHIN: Duration = Duration::from_secs(3);
+
 /// What `status` says of a guard after four quick ends in a row.
 const REDUCED: &str =
     "reduced: earlier guards ended too quickly, so this one keeps no ledger, evidence or sweeps";
@@ -237,7 +240,7 @@ fn lock(state: &Path, heritage: Option<&mut Heritage>) -> Result<Lock, GuardErro
 }
 
 fn take_lock(state: &Path, path: &Path) -> Result<Lock, GuardError> {
-    match Lock::take(path) {
+    match Lock::take(path, LOCK_WITHIN) {
         Ok(lock) => Ok(lock),
         Err(kernel::Error::File { source, .. }) => Err(failed(state, "lock")(source)),
         Err(source) => Err(GuardError::Locked { path: state.to_owned(), source }),

@@ -4,10 +4,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::text::wait_until;
 use crate::{Error, Result};
 
 /// Held until dropped, or until the process ends in whatever way. The file itself stays: removing it would let two
@@ -19,8 +21,9 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// Takes the lock or fails at once with [`Error::Held`]. The file is made when missing, mode 0600.
-    pub fn take(path: &Path) -> Result<Self> {
+    /// Takes the lock, or fails with [`Error::Held`] where somebody else still has it after so long. Blocks. The file is
+    /// made when missing, mode 0600.
+    pub fn take(path: &Path, within: Duration) -> Result<Self> {
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -29,12 +32,15 @@ impl Lock {
             .mode(0o600)
             .open(path)
             .map_err(|error| Error::file("open", path, error))?;
-        match rustix::io::retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
-            Ok(()) => {}
-            Err(Errno::WOULDBLOCK) => {
-                return Err(Error::Held { path: path.to_owned(), holder: holder(&mut file) });
+        let is_taken = wait_until(within, || {
+            match rustix::io::retry_on_intr(|| flock(&file, FlockOperation::NonBlockingLockExclusive)) {
+                Ok(()) => Ok(true),
+                Err(Errno::WOULDBLOCK) => Ok(false),
+                Err(error) => Err(Error::file("lock", path, error)),
             }
-            Err(error) => return Err(Error::file("lock", path, error)),
+        })?;
+        if !is_taken {
+            return Err(Error::Held { path: path.to_owned(), holder: holder(&mut file) });
         }
         // The number is a courtesy to whoever is refused; on a full disk the lock holds without it.
         let _ = write_holder(&mut file);
@@ -78,18 +84,31 @@ mod tests {
     fn a_second_taker_learns_who_holds_it_and_gets_it_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lock");
-        let first = Lock::take(&path).unwrap();
-        match Lock::take(&path) {
+        let first = Lock::take(&path, Duration::ZERO).unwrap();
+        match Lock::take(&path, Duration::ZERO) {
             Err(Error::Held { holder, .. }) => assert_eq!(holder, Some(std::process::id().cast_signed())),
             other => panic!("expected a held lock, got {other:?}"),
         }
         drop(first);
-        Lock::take(&path).unwrap();
+        Lock::take(&path, Duration::ZERO).unwrap();
+    }
+
+    #[test]
+    fn one_that_is_about_to_end_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = Lock::take(&path, Duration::ZERO).unwrap();
+        std::thread::scope(|threads| {
+            let second = threads.spawn(|| Lock::take(&path, Duration::from_secs(60)));
+            std::thread::park_timeout(Duration::from_millis(20));
+            drop(first);
+            second.join().unwrap().unwrap();
+        });
     }
 
     #[test]
     fn a_folder_that_is_missing_is_named() {
-        let error = Lock::take(Path::new("/nonexistent/lock")).unwrap_err();
+        let error = Lock::take(Path::new("/nonexistent/lock"), Duration::ZERO).unwrap_err();
         assert!(error.to_string().starts_with("open /nonexistent/lock: "), "{error}");
     }
 }
