@@ -99,7 +99,7 @@ mod tests {
         let path = folder.path().join("lock");
         let first = Lock::take(&path, Duration::ZERO).unwrap();
         std::thread::scope(|threads| {
-            let second = threads.spawn(|| Lock::take(&path, Duration::from_secs(60)));
+            let second = threads.spawn(|| Lock::take(&path, Duration::from_mins(1)));
             std::thread::park_timeout(Duration::from_millis(20));
             drop(first);
             second.join().unwrap().unwrap();

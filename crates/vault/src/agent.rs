@@ -24,8 +24,10 @@ use crate::status::Status;
 const STACK_BYTES: usize = 1 << 20;
 const ASKS_MAX: usize = 16;
 const ANSWERS_MAX: usize = 64;
-/// Before a vault that could not begin tries again.
-const RETRY: Duration = Duration::from_secs(10);
+/// Before a vault that could not begin tries again: soon, since what had it may be about to end, then twice as long each
+/// time, up to this.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 /// What is on its way to the store when the vault ends gets so long; the rest waits in the spool.
 const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 const ASK_WITHIN: Duration = Duration::from_secs(10);
@@ -90,6 +92,7 @@ fn thread(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<J
 
 /// The life of one vault: it is opened, again and again if need be, and works until it ends.
 fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
+    let mut retry = RETRY_FIRST;
     while !shared.is_ended() {
         match Engine::open(config.clone()) {
             Ok(Some(engine)) => {
@@ -109,9 +112,10 @@ fn whole(config: &VaultConfig, shared: &Arc<Shared>) {
             }
             Err(error) => shared.problem("vault_opening", "page", error.to_string()),
         }
-        if shared.sleep(RETRY) {
+        if shared.sleep(retry) {
             return;
         }
+        retry = (retry * 2).min(RETRY_MAX);
     }
 }
 

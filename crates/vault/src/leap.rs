@@ -4,10 +4,16 @@
 //! a moment when all up to there was copied keeps whatever comes after it in the log. Opened when everything already
 //! is in the file, it lets the log begin again, once: what is then written to it cannot go into the file.
 
+use std::time::{Duration, Instant};
+
 use rusqlite::Connection;
 
 use crate::database::Database;
 use crate::error::{Error, Result};
+
+/// So long a moment in which nobody writes is waited for, and so often it is looked for.
+const LOCK_WITHIN: Duration = Duration::from_millis(50);
+const LOCK_EVERY: Duration = Duration::from_micros(500);
 
 /// Lets a reader begin: a transaction is one only once it has read.
 const READ: &str = "SELECT 1 FROM sqlite_schema LIMIT 1";
@@ -77,13 +83,17 @@ impl Leap {
         Ok(())
     }
 
-    /// Nobody writes between these two. False where somebody does: it is not waited for.
+    /// Nobody writes between these two. A moment between two transactions is waited for, which somebody who writes
+    /// without a pause leaves too; false where there was none.
     pub fn lock(&self) -> Result<bool> {
-        let failed = Error::database(&self.database.path);
-        match self.locker.execute_batch("BEGIN IMMEDIATE") {
-            Ok(()) => Ok(true),
-            Err(error) if is_busy(&error) => Ok(false),
-            Err(error) => Err(failed(error)),
+        let deadline = Instant::now() + LOCK_WITHIN;
+        loop {
+            match self.locker.execute_batch("BEGIN IMMEDIATE") {
+                Ok(()) => return Ok(true),
+                Err(error) if !is_busy(&error) => return Err(Error::database(&self.database.path)(error)),
+                Err(_) if Instant::now() >= deadline => return Ok(false),
+                Err(_) => std::thread::park_timeout(LOCK_EVERY),
+            }
         }
     }
 

@@ -106,6 +106,11 @@ impl Shared {
         self.ended.load(Ordering::Acquire)
     }
 
+    /// The same, for long work that looks at it now and then.
+    pub fn ended(&self) -> &AtomicBool {
+        &self.ended
+    }
+
     /// A snapshot is needed, since nothing leads to where we are.
     pub fn want_snapshot(&self) {
         self.wants_snapshot.store(true, Ordering::Relaxed);
@@ -114,11 +119,6 @@ impl Shared {
     /// Was one needed? It is being seen to.
     pub fn take_want(&self) -> bool {
         self.wants_snapshot.swap(false, Ordering::Relaxed)
-    }
-
-    /// The same, for long work that looks at it now and then.
-    pub fn ended(&self) -> &AtomicBool {
-        &self.ended
     }
 
     /// Whether it ended meanwhile.

@@ -31,11 +31,15 @@ const LEAP_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks at whether the file is still the one.
 const FILE_EVERY: Duration = Duration::from_secs(1);
 /// Looks for a moment in which nobody commits, before the write lock is taken for one.
-const PIN_TRIES: u32 = 200;
+const PIN_TRIES: u32 = 5;
 /// First pages of one generation that are remembered. With more, none is compared until the log begins again.
 const PAGE_ONES_MAX: usize = 20_000;
-/// Between two tries to take the write lock under pressure.
+/// Between two checkpoints under pressure, unless the log outgrows it so many times before: whoever writes faster than
+/// can be copied is held soon and shortly, and not late and for long.
 const PRESS_EVERY: Duration = Duration::from_millis(500);
+const OUTGROWN: u64 = 4;
+/// Segments that are kept in memory while writers are held, to be shipped when they go on.
+const CUTS_MAX: usize = 4;
 const IMAGE_BYTES: usize = 256 * 1024;
 
 /// How copying began.
@@ -99,6 +103,12 @@ pub struct Shipper {
     last_leap: Instant,
     last_file: Instant,
     last_press: Instant,
+    /// At the last checkpoint under pressure a reader stood in the log, or else the log was so long.
+    is_stuck: bool,
+    pressed_bytes: u64,
+    /// Writers are held: what is cut is shipped afterwards.
+    is_holding: bool,
+    cuts: Vec<Cut>,
 }
 
 impl Shipper {
@@ -138,6 +148,10 @@ impl Shipper {
             last_leap: now,
             last_file: now,
             last_press: now,
+            is_stuck: false,
+            pressed_bytes: 0,
+            is_holding: false,
+            cuts: Vec::new(),
             common,
             database,
             leap,
@@ -305,8 +319,7 @@ impl Shipper {
             self.leap.leap()?;
             self.last_leap = Instant::now();
         }
-        if self.log_bytes() > self.common.pressure && self.last_press.elapsed() >= PRESS_EVERY {
-            self.last_press = Instant::now();
+        if self.is_press_due() {
             ticked.pressed = self.press(state, &mut ticked.alarms)?;
         }
         if self.last_file.elapsed() >= FILE_EVERY {
@@ -323,13 +336,28 @@ impl Shipper {
         has_moved || self.last_leap.elapsed() >= LEAP_EVERY
     }
 
+    /// One that is in the file, and was not written to since, begins again by itself.
+    fn is_press_due(&self) -> bool {
+        let has_moved = self.is_stuck || self.log_bytes() != self.pressed_bytes;
+        let is_due = self.last_press.elapsed() >= PRESS_EVERY || (self.is_outgrown() && !self.is_stuck);
+        has_moved && is_due && self.log_bytes() > self.common.pressure
+    }
+
+    fn is_outgrown(&self) -> bool {
+        self.log_bytes() > self.common.pressure.saturating_mul(OUTGROWN)
+    }
+
     /// Copies what is new; whether there was something.
     fn copy(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
         let is_new = self.gather(alarms)?;
-        if let Some(cut) = self.builder.take(Millis::now()) {
-            self.send(&cut)?;
-        }
+        self.ship()?;
         Ok(is_new)
+    }
+
+    /// Sends all that is gathered.
+    fn ship(&mut self) -> Result<()> {
+        self.cuts.extend(self.builder.take(Millis::now()));
+        self.send_cuts()
     }
 
     /// Takes what is committed into the builder.
@@ -383,7 +411,12 @@ impl Shipper {
     }
 
     fn push(&mut self, frame: Frame<'_>) -> Result<()> {
-        for cut in self.builder.push(frame, Millis::now()) {
+        self.cuts.extend(self.builder.push(frame, Millis::now()));
+        if self.is_holding && self.cuts.len() <= CUTS_MAX { Ok(()) } else { self.send_cuts() }
+    }
+
+    fn send_cuts(&mut self) -> Result<()> {
+        for cut in std::mem::take(&mut self.cuts) {
             self.send(&cut)?;
         }
         Ok(())
@@ -435,18 +468,25 @@ impl Shipper {
     /// Writes the log into the database: with the write lock held, all of it copied and marked, so that nobody can
     /// commit between. `None`: somebody else has the lock.
     fn press(&mut self, state: &State, alarms: &mut Vec<Alarm>) -> Result<Option<Pressed>> {
+        // Done before anybody is held, unless more is written meanwhile than it is worth.
+        if !self.is_outgrown() {
+            self.tail.sync();
+        }
         if !self.leap.lock()? {
             return Ok(None);
         }
         let began = Instant::now();
+        self.is_holding = true;
         let pressed = self.press_locked(alarms);
+        self.is_holding = false;
         self.leap.unlock()?;
         let held = began.elapsed();
         let is_whole = pressed?;
-        // What was gathered is shipped after the writers go on; a crash before that shows as a gap.
-        if let Some(cut) = self.builder.take(Millis::now()) {
-            self.send(&cut)?;
-        }
+        self.last_press = Instant::now();
+        self.is_stuck = !is_whole;
+        self.pressed_bytes = self.log_bytes();
+        // A crash before this shows as a gap.
+        self.ship()?;
         self.remember(state)?;
         Ok(Some(Pressed { held, is_whole }))
     }

@@ -3,8 +3,9 @@
 
 mod common;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::watch::{self, start};
 use common::{Ground, contents_of, write};
@@ -12,6 +13,7 @@ use plimsoll_vault::VaultConfig;
 use plimsoll_vault::agent::{Agent, ask};
 use plimsoll_vault::keeper::{Answer, Wanted};
 use plimsoll_vault::plan::Target;
+use plimsoll_vault::state::State;
 use plimsoll_vault::status::{Mode, News, Status};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -218,4 +220,50 @@ fn two_vaults_on_one_target_are_one_and_a_refusal() {
     until(&agent, "still copying", |it| it.problems.is_empty() && it.tx >= Some(10));
     drop(agent);
     assert_eq!(ground.restore(Target::Latest, "latest.db").unwrap().contents.rows(), 60);
+}
+
+#[test]
+fn a_vault_that_another_process_still_has_begins_when_that_one_has_ended() {
+    let ground = Ground::new();
+    write(&ground.app(), 0..50);
+    let held = State::take(&ground.path("state")).unwrap().unwrap();
+    let (agent, told) = start(ground.config());
+    let waits = until_told(&told, "vault_opening");
+    assert!(waits.message.contains("another process has this vault"), "{waits:?}");
+    drop(held);
+    until(&agent, "verified", |it| it.problems.is_empty() && it.verified.is_some());
+}
+
+#[test]
+fn a_writer_without_a_pause_is_copied_and_snapshotted_and_its_log_begins_again() {
+    const PRESSURE: u64 = 128 << 10;
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..20);
+    let mut config = ground.config();
+    config.pressure = PRESSURE;
+    let (agent, _told) = start(config.clone());
+    until(&agent, "verified", |it| it.verified.is_some());
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|threads| {
+        let (is_over, began) = (&is_over, Instant::now());
+        let writes = threads.spawn(move || {
+            app.busy_timeout(WITHIN).unwrap();
+            let mut row = 20;
+            while !is_over.load(Ordering::Relaxed) && began.elapsed() < WITHIN {
+                write(&app, row..row + 1);
+                row += 1;
+            }
+            row
+        });
+        let grown = until(&agent, "grown", |it| it.log_bytes > PRESSURE * 4);
+        until(&agent, "begun again", |it| it.log_bytes < grown.log_bytes && it.tx > grown.tx);
+        let rows = backup(&config)["rows"].as_u64().unwrap();
+        is_over.store(true, Ordering::Relaxed);
+        let row = writes.join().unwrap();
+        assert!(rows > 20 && rows <= u64::try_from(row).unwrap(), "{rows} of {row}");
+    });
+    drop(agent);
+    let restored = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
 }

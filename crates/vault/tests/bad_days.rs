@@ -247,7 +247,8 @@ fn a_reader_that_stays_holds_the_log_and_is_told_by_name_and_holds_up_no_copy() 
 /// A bandwidth makes both take several times as long as a writer without a sign of life is believed in.
 #[test]
 fn a_snapshot_and_a_verification_that_take_long_keep_others_out() {
-    const BEAT: Duration = Duration::from_millis(400);
+    // A busy disk takes a second to write one down.
+    const BEAT: Duration = Duration::from_secs(1);
     let ground = Ground::new();
     let app = ground.app();
     for _ in 0..100 {
@@ -255,7 +256,7 @@ fn a_snapshot_and_a_verification_that_take_long_keep_others_out() {
     }
     let mut config = ground.config();
     config.beat = BEAT;
-    config.store.bandwidth = Some(400 << 10);
+    config.store.bandwidth = Some(300 << 10);
     let (agent, news) = start(config);
     let store = Store::open(&ground.store_config()).unwrap();
     let state = State::take(&ground.path("other-state")).unwrap().unwrap();

@@ -51,8 +51,8 @@ enum Bench {
     /// The front: loss (requests lost in recycles, kills, hangs), speed (beside nginx and HAProxy), own (what is
     /// ours, beside bare hyper), scale (10,000 connections, idle and held)
     Front,
-    /// The vault beside litestream: loss (after kills), cost (to the application and the machine), restore (1 GiB),
-    /// restores (200, under a writer)
+    /// The vault beside litestream: loss (after kills), cost (to the application and the machine), burst (a writer without
+    /// a pause), restore (1 GiB), restores (200, under a writer)
     Vault,
 }
 

@@ -20,8 +20,8 @@ const TRUNCATE_MAX: f64 = 0.5;
 const RSS_MAX: f64 = 32.0 * 1024.0 * 1024.0;
 
 #[derive(Default)]
-struct Series {
-    written: Vec<Written>,
+pub(super) struct Series {
+    pub(super) written: Vec<Written>,
     cores: Vec<f64>,
     resident: Vec<u64>,
 }
@@ -31,18 +31,19 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let mut all: [Series; 4] = Default::default();
     for _ in 0..setting.runs.min(5) {
         for (kind, series) in KINDS.into_iter().zip(&mut all) {
-            once(&tools, kind, series)?;
+            once(&tools, kind, (RATE, SECONDS), series)?;
         }
     }
     Ok(figures(&all))
 }
 
-fn once(tools: &Tools, kind: Kind, series: &mut Series) -> Result<()> {
+/// So many commits a second, for so many seconds.
+pub(super) fn once(tools: &Tools, kind: Kind, pace: (u32, u32), series: &mut Series) -> Result<()> {
     let ground = Ground::new(DATABASE_BYTES)?;
     let mut agent = Agent::start(tools, kind, &ground)?;
     let before = agent.footprint()?;
     let began = Instant::now();
-    let writer = writer::start(&ground.database(), RATE, SECONDS)?;
+    let writer = writer::start(&ground.database(), pace.0, pace.1)?;
     let written = writer::wait(writer)?;
     let after = agent.footprint()?;
     let took = began.elapsed();
@@ -53,10 +54,17 @@ fn once(tools: &Tools, kind: Kind, series: &mut Series) -> Result<()> {
     Ok(())
 }
 
+impl Series {
+    pub(super) fn times(&self, of: fn(&Written) -> f64) -> Vec<Duration> {
+        self.written.iter().map(|it| Duration::from_secs_f64(of(it))).collect()
+    }
+
+    pub(super) fn counts(&self, of: fn(&Written) -> u64) -> Vec<u64> {
+        self.written.iter().map(of).collect()
+    }
+}
+
 fn figures(all: &[Series; 4]) -> Vec<Figure> {
-    let times = |series: &Series, of: fn(&Written) -> f64| -> Vec<Duration> {
-        series.written.iter().map(|it| Duration::from_secs_f64(of(it))).collect()
-    };
     let median = |samples: &[Duration]| {
         let mut sorted = samples.to_vec();
         sorted.sort_unstable();
@@ -67,17 +75,15 @@ fn figures(all: &[Series; 4]) -> Vec<Figure> {
         let name = kind.name();
         let of = |what: &str| format!("{what}, {name}");
         let ratio = |of: fn(&Written) -> f64| {
-            let nobody = median(&times(&all[0], of));
-            (nobody > 0.0).then(|| median(&times(series, of)) / nobody)
+            let nobody = median(&all[0].times(of));
+            (nobody > 0.0).then(|| median(&series.times(of)) / nobody)
         };
-        let p50 = Figure::times(&of("commit p50"), &times(series, |it| it.p50)).compared(ratio(|it| it.p50));
-        let p99 = Figure::times(&of("commit p99"), &times(series, |it| it.p99)).compared(ratio(|it| it.p99));
-        let longest = Figure::times(&of("longest commit"), &times(series, |it| it.max));
-        let peaks: Vec<u64> = series.written.iter().map(|it| it.wal_peak).collect();
-        let wal = Figure::bytes(&of("WAL peak"), &peaks);
-        let truncate = Figure::times(&of("wal_checkpoint(TRUNCATE)"), &times(series, |it| it.truncate));
-        let busy: Vec<u64> = series.written.iter().map(|it| it.busy).collect();
-        let busy = Figure::counts(&of("TRUNCATE refused as busy"), &busy);
+        let p50 = Figure::times(&of("commit p50"), &series.times(|it| it.p50)).compared(ratio(|it| it.p50));
+        let p99 = Figure::times(&of("commit p99"), &series.times(|it| it.p99)).compared(ratio(|it| it.p99));
+        let longest = Figure::times(&of("longest commit"), &series.times(|it| it.max));
+        let wal = Figure::bytes(&of("WAL peak"), &series.counts(|it| it.wal_peak));
+        let truncate = Figure::times(&of("wal_checkpoint(TRUNCATE)"), &series.times(|it| it.truncate));
+        let busy = Figure::counts(&of("TRUNCATE refused as busy"), &series.counts(|it| it.busy));
         let cores = Figure::cores(&of("processor time"), &series.cores);
         let resident = Figure::bytes(&of("resident memory"), &series.resident);
         figures.extend(if kind == Kind::Vault {

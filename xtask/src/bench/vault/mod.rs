@@ -5,6 +5,7 @@
 //! the restored one has not, by the times in its rows.
 
 mod agent;
+mod burst;
 mod cost;
 mod ground;
 mod loss;
@@ -25,6 +26,7 @@ const TRAINING: (u64, u32, u32) = (20 << 20, 300, 8);
 pub(super) const PARTS: &[Part] = &[
     Part { name: "loss", run: loss::run },
     Part { name: "cost", run: cost::run },
+    Part { name: "burst", run: burst::run },
     Part { name: "restore", run: restore::run },
     Part { name: "restores", run: restores::run },
 ];
