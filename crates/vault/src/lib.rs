@@ -32,6 +32,7 @@ pub mod page_hash;
 pub mod page_one;
 pub mod plan;
 pub mod position;
+pub mod pressure;
 pub mod progress;
 pub mod prune;
 mod readers;

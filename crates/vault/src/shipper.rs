@@ -1,5 +1,7 @@
 //! Copies committed transactions as they happen, and always knows exactly up to where.
 
+mod pinning;
+
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
@@ -8,13 +10,14 @@ use std::time::{Duration, Instant};
 use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::head::Head;
-use crate::image::{Image, Pin};
-use crate::leap::{Leap, Reader};
+use crate::image::Image;
+use crate::leap::Leap;
 use crate::names::{Hash, Millis, SegmentName};
 use crate::outbox::Outbox;
 use crate::page_hash::PageHash;
 use crate::page_one::PageOne;
 use crate::position::{Epoch, Position, Tx};
+use crate::pressure::Pressure;
 use crate::readers;
 use crate::seal::{Effort, Seal};
 use crate::segment::{Builder, Cut};
@@ -30,14 +33,8 @@ use crate::wal::{Frame, Header, Walker};
 const LEAP_EVERY: Duration = Duration::from_millis(250);
 /// Between two looks at whether the file is still the one.
 const FILE_EVERY: Duration = Duration::from_secs(1);
-/// Looks for a moment in which nobody commits, before the write lock is taken for one.
-const PIN_TRIES: u32 = 5;
 /// First pages of one generation that are remembered. With more, none is compared until the log begins again.
 const PAGE_ONES_MAX: usize = 20_000;
-/// Between two checkpoints under pressure, unless the log outgrows it so many times before: whoever writes faster than
-/// can be copied is held soon and shortly, and not late and for long.
-const PRESS_EVERY: Duration = Duration::from_millis(500);
-const OUTGROWN: u64 = 4;
 /// Segments that are kept in memory while writers are held, to be shipped when they go on.
 const CUTS_MAX: usize = 4;
 const IMAGE_BYTES: usize = 256 * 1024;
@@ -102,10 +99,7 @@ pub struct Shipper {
     leapt_at: Option<Committed>,
     last_leap: Instant,
     last_file: Instant,
-    last_press: Instant,
-    /// At the last checkpoint under pressure a reader stood in the log, or else the log was so long.
-    is_stuck: bool,
-    pressed_bytes: u64,
+    pressure: Pressure,
     /// Writers are held: what is cut is shipped afterwards.
     is_holding: bool,
     cuts: Vec<Cut>,
@@ -147,9 +141,7 @@ impl Shipper {
             leapt_at: None,
             last_leap: now,
             last_file: now,
-            last_press: now,
-            is_stuck: false,
-            pressed_bytes: 0,
+            pressure: Pressure::new(common.pressure, now),
             is_holding: false,
             cuts: Vec::new(),
             common,
@@ -311,6 +303,20 @@ impl Shipper {
     /// Copies what is new, moves the mark on, and looks whether all is well.
     pub fn tick(&mut self, state: &State) -> Result<Ticked> {
         let mut ticked = Ticked::default();
+        if self.is_outrun()? {
+            ticked.pressed = self.press(state, &mut ticked.alarms)?;
+        }
+        if ticked.pressed.is_none() {
+            self.follow(state, &mut ticked)?;
+        }
+        if self.last_file.elapsed() >= FILE_EVERY {
+            self.last_file = Instant::now();
+            ticked.alarms.extend(self.look_at_file()?);
+        }
+        Ok(ticked)
+    }
+
+    fn follow(&mut self, state: &State, ticked: &mut Ticked) -> Result<()> {
         let is_new = self.copy(&mut ticked.alarms)?;
         if is_new {
             self.remember(state)?;
@@ -319,14 +325,12 @@ impl Shipper {
             self.leap.leap()?;
             self.last_leap = Instant::now();
         }
-        if self.is_press_due() {
+        if self.pressure.is_due(self.log_bytes(), Instant::now()) {
+            // Done before anybody is held.
+            self.tail.sync();
             ticked.pressed = self.press(state, &mut ticked.alarms)?;
         }
-        if self.last_file.elapsed() >= FILE_EVERY {
-            self.last_file = Instant::now();
-            ticked.alarms.extend(self.look_at_file()?);
-        }
-        Ok(ticked)
+        Ok(())
     }
 
     /// Where nothing is new, a mark that stands where nothing has moved since needs no other.
@@ -336,15 +340,10 @@ impl Shipper {
         has_moved || self.last_leap.elapsed() >= LEAP_EVERY
     }
 
-    /// One that is in the file, and was not written to since, begins again by itself.
-    fn is_press_due(&self) -> bool {
-        let has_moved = self.is_stuck || self.log_bytes() != self.pressed_bytes;
-        let is_due = self.last_press.elapsed() >= PRESS_EVERY || (self.is_outgrown() && !self.is_stuck);
-        has_moved && is_due && self.log_bytes() > self.common.pressure
-    }
-
-    fn is_outgrown(&self) -> bool {
-        self.log_bytes() > self.common.pressure.saturating_mul(OUTGROWN)
+    fn is_outrun(&mut self) -> Result<bool> {
+        let Some(walker) = &self.walker else { return Ok(false) };
+        let committed = self.tail.committed(&self.leap.counter)?;
+        Ok(self.pressure.is_outrun(walker.header.offset_of(committed.frames), walker.offset()))
     }
 
     /// Copies what is new; whether there was something.
@@ -468,10 +467,6 @@ impl Shipper {
     /// Writes the log into the database: with the write lock held, all of it copied and marked, so that nobody can
     /// commit between. `None`: somebody else has the lock.
     fn press(&mut self, state: &State, alarms: &mut Vec<Alarm>) -> Result<Option<Pressed>> {
-        // Done before anybody is held, unless more is written meanwhile than it is worth.
-        if !self.is_outgrown() {
-            self.tail.sync();
-        }
         if !self.leap.lock()? {
             return Ok(None);
         }
@@ -482,9 +477,7 @@ impl Shipper {
         self.leap.unlock()?;
         let held = began.elapsed();
         let is_whole = pressed?;
-        self.last_press = Instant::now();
-        self.is_stuck = !is_whole;
-        self.pressed_bytes = self.log_bytes();
+        self.pressure.done(self.log_bytes(), is_whole, Instant::now());
         // A crash before this shows as a gap.
         self.ship()?;
         self.remember(state)?;
@@ -536,68 +529,6 @@ impl Shipper {
         }
         self.before = Before::new(one, self.pages);
         Vec::new()
-    }
-
-    /// A reader at exactly the position that was copied, for a snapshot; and the table as of there. Without a table, the
-    /// snapshot's scan becomes one.
-    pub fn pin(&mut self, state: &State) -> Result<(Pin, Option<Table>)> {
-        let pin = self.pin_after(|shipper| shipper.copy(&mut Vec::new()).map(drop))?;
-        self.remember(state)?;
-        Ok((pin, self.begin_changes()))
-    }
-
-    /// Looks for a moment in which nobody commits; where there is none, makes one.
-    fn pin_after(&mut self, catch_up: impl Fn(&mut Self) -> Result<()>) -> Result<Pin> {
-        for _ in 0..PIN_TRIES {
-            catch_up(self)?;
-            if let Some(pin) = self.try_pin()? {
-                return Ok(pin);
-            }
-        }
-        let why = || "it is written to without a pause".to_owned();
-        let unfit = |path: &std::path::Path| Error::Unfit { path: path.to_owned(), why: why() };
-        if !self.leap.lock()? {
-            return Err(unfit(&self.database.path));
-        }
-        let pin = catch_up(self).and_then(|()| self.try_pin());
-        self.leap.unlock()?;
-        pin?.ok_or_else(|| unfit(&self.database.path))
-    }
-
-    fn begin_changes(&mut self) -> Option<Table> {
-        if self.table.is_none() {
-            self.changes = Some(HashMap::new());
-        }
-        self.table.clone()
-    }
-
-    /// A reader opened while nothing was committed stands where we stand.
-    fn try_pin(&mut self) -> Result<Option<Pin>> {
-        let before = self.standing()?;
-        let Some(before) = before else { return Ok(None) };
-        let reader = Reader::begin(&self.database, self.database.connect()?)?;
-        if self.standing()?.map(|it| (it.0, it.1.frames)) != Some((before.0, before.1.frames)) {
-            return Ok(None);
-        }
-        let (header, committed) = before;
-        let in_file = committed.frames == committed.backfilled;
-        let log = header.filter(|_| !in_file).map(|header| (header, committed.frames));
-        Ok(Some(Pin { reader, position: self.builder.position(), log }))
-    }
-
-    /// What is committed, if it is what we have.
-    fn standing(&self) -> Result<Option<(Option<Header>, Committed)>> {
-        let header = self.tail.header()?;
-        let committed = self.tail.committed(&self.leap.counter)?;
-        let is_same = match &self.walker {
-            Some(walker) if header == Some(walker.header) => {
-                // Begun again and not written to: all of it is in the file.
-                committed.frames == walker.frames || committed.frames == 0
-            }
-            Some(_) => header.is_none() && committed.frames == 0,
-            None => committed.frames == 0,
-        };
-        Ok((is_same && self.tail.header()? == header).then_some((header, committed)))
     }
 
     /// What a scan found at a pin becomes the table, with what changed since.

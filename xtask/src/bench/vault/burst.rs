@@ -11,8 +11,8 @@ use super::cost::{Series, once};
 const RATE: u32 = 1_000_000;
 const SECONDS: u32 = 8;
 const KINDS: [Kind; 3] = [Kind::Nobody, Kind::Vault, Kind::Litestream];
-const LONGEST_MAX: f64 = 0.5;
-const WAL_MAX: f64 = 64.0 * 1024.0 * 1024.0;
+const LONGEST_MAX: f64 = 0.25;
+const WAL_MAX: f64 = 48.0 * 1024.0 * 1024.0;
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
     let tools = Tools::ready(setting)?;
