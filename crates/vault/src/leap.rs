@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use crate::database::Database;
 use crate::error::{Error, Result};
 
-/// So long a moment in which nobody writes is waited for, and so often it is looked for.
+/// So long others are waited for, and so often it is looked whether they are done.
 const LOCK_WITHIN: Duration = Duration::from_millis(50);
 const LOCK_EVERY: Duration = Duration::from_micros(500);
 
@@ -99,11 +99,19 @@ impl Leap {
 
     /// Writes what is marked into the database's file. Only with the write lock: a commit that begins the log again at
     /// the same moment corrupts it with versions of SQLite that have a bug there. False where a reader stood in its way.
-    pub fn checkpoint(&self) -> Result<bool> {
-        let done = self.counter.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
-            Ok(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?)
-        });
-        done.map_err(Error::database(&self.database.path))
+    /// A checkpoint that somebody else is at is waited for; `None` where it takes long.
+    pub fn checkpoint(&self) -> Result<Option<bool>> {
+        let deadline = Instant::now() + LOCK_WITHIN;
+        loop {
+            let done = self.counter.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+                let is_busy = row.get::<_, i64>(0)? != 0;
+                Ok((!is_busy).then_some(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?))
+            });
+            match done.map_err(Error::database(&self.database.path))? {
+                None if Instant::now() < deadline => std::thread::park_timeout(LOCK_EVERY),
+                done => return Ok(done),
+            }
+        }
     }
 
     pub fn unlock(&self) -> Result<()> {
@@ -116,4 +124,34 @@ pub(crate) fn is_busy(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_that_somebody_else_is_at_is_none_of_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("app.db");
+        let app = Connection::open(&path).unwrap();
+        app.execute_batch("PRAGMA journal_mode=WAL; CREATE TABLE t(x); INSERT INTO t VALUES (1)").unwrap();
+        let leap = Leap::begin(&Database::find(&path).unwrap()).unwrap();
+        assert!(leap.lock().unwrap());
+        std::thread::scope(|threads| {
+            // It has the lock for checkpoints, and waits for the one for writing, which is ours.
+            let theirs = threads.spawn(move || {
+                app.busy_timeout(Duration::from_mins(1)).unwrap();
+                let full = || app.query_row("PRAGMA wal_checkpoint(FULL)", [], |row| row.get::<_, i64>(0));
+                while full().unwrap() != 0 {}
+            });
+            while leap.checkpoint().unwrap().is_some() {
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            leap.unlock().unwrap();
+            theirs.join().unwrap();
+        });
+        assert!(leap.lock().unwrap());
+        assert_eq!(leap.checkpoint().unwrap(), Some(true));
+    }
 }

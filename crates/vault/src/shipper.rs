@@ -326,8 +326,6 @@ impl Shipper {
             self.last_leap = Instant::now();
         }
         if self.pressure.is_due(self.log_bytes(), Instant::now()) {
-            // Done before anybody is held.
-            self.tail.sync();
             ticked.pressed = self.press(state, &mut ticked.alarms)?;
         }
         Ok(())
@@ -465,7 +463,7 @@ impl Shipper {
     }
 
     /// Writes the log into the database: with the write lock held, all of it copied and marked, so that nobody can
-    /// commit between. `None`: somebody else has the lock.
+    /// commit between. `None`: somebody else has that lock, or the one for checkpoints.
     fn press(&mut self, state: &State, alarms: &mut Vec<Alarm>) -> Result<Option<Pressed>> {
         if !self.leap.lock()? {
             return Ok(None);
@@ -476,15 +474,17 @@ impl Shipper {
         self.is_holding = false;
         self.leap.unlock()?;
         let held = began.elapsed();
-        let is_whole = pressed?;
-        self.pressure.done(self.log_bytes(), is_whole, Instant::now());
+        let pressed = pressed?;
+        if let Some(is_whole) = pressed {
+            self.pressure.done(self.log_bytes(), is_whole, Instant::now());
+        }
         // A crash before this shows as a gap.
         self.ship()?;
         self.remember(state)?;
-        Ok(Some(Pressed { held, is_whole }))
+        Ok(pressed.map(|is_whole| Pressed { held, is_whole }))
     }
 
-    fn press_locked(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
+    fn press_locked(&mut self, alarms: &mut Vec<Alarm>) -> Result<Option<bool>> {
         self.gather(alarms)?;
         self.leap.leap()?;
         let is_whole = self.leap.checkpoint()?;

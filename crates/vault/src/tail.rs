@@ -88,14 +88,6 @@ impl Tail {
         std::fs::metadata(&self.path).map_or(0, |meta| meta.len())
     }
 
-    /// Has the log written to the disk, so that a checkpoint that follows has little to wait for. That one does the same
-    /// again, and its result counts.
-    pub fn sync(&self) {
-        if let Ok(Some(file)) = self.open() {
-            let _ = file.sync_data();
-        }
-    }
-
     /// Looks whether there is more. The count belongs to the generation of the header only if the header is the same
     /// before and after it was asked for: a log that is begun again counts from 0 until its new header is written.
     pub fn look(&self, connection: &Connection, walker: Option<&Walker>) -> Result<Look> {
