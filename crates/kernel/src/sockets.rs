@@ -51,9 +51,14 @@ pub fn receive_packet(
     let wait = if may_block { RecvFlags::empty() } else { RecvFlags::DONTWAIT };
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::TRUNC | wait;
     let capacity = buffer.len();
-    let received = rustix::io::retry_on_intr(|| {
-        recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)
-    })?;
+    let mut receive = || {
+        rustix::io::retry_on_intr(|| recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags))
+    };
+    let received = match receive() {
+        // The other end went without reading all that it was told. The kernel says so once, before what it said itself.
+        Err(Errno::CONNRESET) => receive()?,
+        received => received?,
+    };
     let mut files = Vec::new();
     for message in ancillary.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -108,6 +113,18 @@ mod tests {
         assert_eq!(receive_packet(&theirs, &mut [0; 3], true).unwrap_err(), Errno::MSGSIZE);
         drop(ours);
         assert_eq!(receive_packet(&theirs, &mut [0; 3], true).unwrap().0, 0);
+    }
+
+    #[test]
+    fn what_was_said_before_the_end_is_heard_though_not_all_was_listened_to() {
+        let (ours, theirs) = packet_pair().unwrap();
+        send_packet(&ours, b"never read", &[], true).unwrap();
+        send_packet(&theirs, b"bye", &[], true).unwrap();
+        drop(theirs);
+        let mut buffer = [0; 3];
+        assert_eq!(receive_packet(&ours, &mut buffer, false).unwrap().0, 3);
+        assert_eq!(&buffer, b"bye");
+        assert_eq!(receive_packet(&ours, &mut buffer, false).unwrap().0, 0);
     }
 
     #[test]
