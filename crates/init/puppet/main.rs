@@ -47,6 +47,7 @@ fn as_guard(kind: &str) -> ExitCode {
         "mute" => mute_guard(),
         "reuse" => reuse_guard(),
         "hopeless" => hopeless_guard(),
+        "inattentive" => inattentive_guard(),
         other => upgrades::as_guard(other),
     };
     ExitCode::from(u8::from(!fine))
@@ -97,6 +98,31 @@ fn found_and_ended(held: &[Held]) -> bool {
         let _ = signal(&Roots::default(), child.identity, Signal::KILL);
     }
     held.iter().any(|child| child.name == "reports.1" && child.end.is_none())
+}
+
+/// In its second life it ends a child, does not listen to what init says of that, says goodbye, and is gone before init
+/// has heard it.
+#[expect(clippy::zombie_processes, reason = "what it leaves to init is reaped there")]
+fn inattentive_guard() -> bool {
+    let link = Link::inherited().unwrap();
+    let (life, held) = greet(&link);
+    link.say(&ToInit::Ready).unwrap();
+    if life == 1 {
+        let _heard = ear(&link);
+        start_child(&link);
+        std::process::abort();
+    }
+    let fine = found_and_ended(&held);
+    let is_there = |child: &Held| fs::exists(format!("/proc/{}", child.identity.pid)).unwrap();
+    while held.iter().any(is_there) {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    std::thread::park_timeout(Duration::from_millis(100));
+    let init = std::os::unix::process::parent_id();
+    let wake = format!("kill -STOP {init}; sleep 0.3; kill -CONT {init}");
+    std::process::Command::new("sh").args(["-c", &wake]).spawn().unwrap();
+    std::thread::park_timeout(Duration::from_millis(100));
+    say_bye(&link, fine)
 }
 
 fn say_bye(link: &Link, fine: bool) -> bool {

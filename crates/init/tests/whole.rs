@@ -71,6 +71,11 @@ fn a_guard_that_completes_no_cycle_is_replaced_although_it_answers() {
 }
 
 #[test]
+fn the_goodbye_of_a_guard_that_did_not_listen_to_the_end_is_heard() {
+    assert_eq!(ended("inattentive"), FINE);
+}
+
+#[test]
 fn a_pid_that_somebody_else_has_by_now_is_not_taken_for_the_child() {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "not run, and CI runs everything: it needs root");
