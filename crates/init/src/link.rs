@@ -183,7 +183,7 @@ impl Link {
         loop {
             let mut buffer = [0; PACKET_BYTES_MAX];
             let (length, mut files) = match receive_packet(&self.inner.socket, &mut buffer, may_block) {
-                Ok((0, _)) | Err(Errno::CONNRESET) => return Err(LinkError::Gone),
+                Ok((0, _)) => return Err(LinkError::Gone),
                 Ok(received) => received,
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(errno) => return Err(LinkError::Io(errno.into())),

@@ -86,36 +86,40 @@ impl Leap {
     /// Nobody writes between these two. A moment between two transactions is waited for, which somebody who writes
     /// without a pause leaves too; false where there was none.
     pub fn lock(&self) -> Result<bool> {
-        let deadline = Instant::now() + LOCK_WITHIN;
-        loop {
-            match self.locker.execute_batch("BEGIN IMMEDIATE") {
-                Ok(()) => return Ok(true),
-                Err(error) if !is_busy(&error) => return Err(Error::database(&self.database.path)(error)),
-                Err(_) if Instant::now() >= deadline => return Ok(false),
-                Err(_) => std::thread::park_timeout(LOCK_EVERY),
-            }
-        }
+        let locked = soon(|| match self.locker.execute_batch("BEGIN IMMEDIATE") {
+            Ok(()) => Ok(Some(())),
+            Err(error) if is_busy(&error) => Ok(None),
+            Err(error) => Err(error),
+        });
+        Ok(locked.map_err(Error::database(&self.database.path))?.is_some())
     }
 
     /// Writes what is marked into the database's file. Only with the write lock: a commit that begins the log again at
     /// the same moment corrupts it with versions of SQLite that have a bug there. False where a reader stood in its way.
     /// A checkpoint that somebody else is at is waited for; `None` where it takes long.
     pub fn checkpoint(&self) -> Result<Option<bool>> {
-        let deadline = Instant::now() + LOCK_WITHIN;
-        loop {
-            let done = self.counter.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        let done = soon(|| {
+            self.counter.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
                 let is_busy = row.get::<_, i64>(0)? != 0;
                 Ok((!is_busy).then_some(row.get::<_, i64>(1)? == row.get::<_, i64>(2)?))
-            });
-            match done.map_err(Error::database(&self.database.path))? {
-                None if Instant::now() < deadline => std::thread::park_timeout(LOCK_EVERY),
-                done => return Ok(done),
-            }
-        }
+            })
+        });
+        done.map_err(Error::database(&self.database.path))
     }
 
     pub fn unlock(&self) -> Result<()> {
         self.locker.execute_batch("ROLLBACK").map_err(Error::database(&self.database.path))
+    }
+}
+
+/// Asks again while others are in the way; `None` where they still are when the time is over.
+fn soon<T>(ask: impl Fn() -> rusqlite::Result<Option<T>>) -> rusqlite::Result<Option<T>> {
+    let deadline = Instant::now() + LOCK_WITHIN;
+    loop {
+        match ask()? {
+            None if Instant::now() < deadline => std::thread::park_timeout(LOCK_EVERY),
+            answer => return Ok(answer),
+        }
     }
 }
 

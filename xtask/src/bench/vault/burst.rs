@@ -4,8 +4,8 @@ use crate::bench::Setting;
 use crate::bench::figure::Figure;
 use crate::error::Result;
 
-use super::agent::{Kind, Tools};
-use super::cost::{Series, once};
+use super::agent::Kind;
+use super::cost::measured;
 
 /// More than any program commits in a second.
 const RATE: u32 = 1_000_000;
@@ -15,13 +15,7 @@ const LONGEST_MAX: f64 = 0.25;
 const WAL_MAX: f64 = 48.0 * 1024.0 * 1024.0;
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
-    let tools = Tools::ready(setting)?;
-    let mut all: [Series; 3] = Default::default();
-    for _ in 0..setting.runs.min(5) {
-        for (kind, series) in KINDS.into_iter().zip(&mut all) {
-            once(&tools, kind, (RATE, SECONDS), series)?;
-        }
-    }
+    let all = measured(setting, KINDS, (RATE, SECONDS))?;
     let figures = KINDS.into_iter().zip(&all).flat_map(|(kind, series)| {
         let of = |what: &str| format!("{what}, {}", kind.name());
         let commits = Figure::counts(&of("commits without a pause"), &series.counts(|it| it.commits));

@@ -21,24 +21,32 @@ const RSS_MAX: f64 = 32.0 * 1024.0 * 1024.0;
 
 #[derive(Default)]
 pub(super) struct Series {
-    pub(super) written: Vec<Written>,
+    written: Vec<Written>,
     cores: Vec<f64>,
     resident: Vec<u64>,
 }
 
 pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
-    let tools = Tools::ready(setting)?;
-    let mut all: [Series; 4] = Default::default();
-    for _ in 0..setting.runs.min(5) {
-        for (kind, series) in KINDS.into_iter().zip(&mut all) {
-            once(&tools, kind, (RATE, SECONDS), series)?;
-        }
-    }
-    Ok(figures(&all))
+    Ok(figures(&measured(setting, KINDS, (RATE, SECONDS))?))
 }
 
-/// So many commits a second, for so many seconds.
-pub(super) fn once(tools: &Tools, kind: Kind, pace: (u32, u32), series: &mut Series) -> Result<()> {
+/// Of each kind in turn, at so many commits a second, for so many seconds.
+pub(super) fn measured<const N: usize>(
+    setting: &Setting<'_>,
+    kinds: [Kind; N],
+    pace: (u32, u32),
+) -> Result<[Series; N]> {
+    let tools = Tools::ready(setting)?;
+    let mut all = std::array::from_fn(|_| Series::default());
+    for _ in 0..setting.runs.min(5) {
+        for (kind, series) in kinds.into_iter().zip(&mut all) {
+            once(&tools, kind, pace, series)?;
+        }
+    }
+    Ok(all)
+}
+
+fn once(tools: &Tools, kind: Kind, pace: (u32, u32), series: &mut Series) -> Result<()> {
     let ground = Ground::new(DATABASE_BYTES)?;
     let mut agent = Agent::start(tools, kind, &ground)?;
     let before = agent.footprint()?;
