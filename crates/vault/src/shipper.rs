@@ -303,11 +303,14 @@ impl Shipper {
     /// Copies what is new, moves the mark on, and looks whether all is well.
     pub fn tick(&mut self, state: &State) -> Result<Ticked> {
         let mut ticked = Ticked::default();
-        if self.is_outrun()? {
+        let mut look = self.look()?;
+        if self.is_outrun(look) {
             ticked.pressed = self.press(state, &mut ticked.alarms)?;
+            // Where somebody was in the way of it, it may have been copied all the same.
+            look = self.look()?;
         }
         if ticked.pressed.is_none() {
-            self.follow(state, &mut ticked)?;
+            self.follow(look, state, &mut ticked)?;
         }
         if self.last_file.elapsed() >= FILE_EVERY {
             self.last_file = Instant::now();
@@ -316,8 +319,12 @@ impl Shipper {
         Ok(ticked)
     }
 
-    fn follow(&mut self, state: &State, ticked: &mut Ticked) -> Result<()> {
-        let is_new = self.copy(&mut ticked.alarms)?;
+    fn look(&self) -> Result<Look> {
+        self.tail.look(&self.leap.counter, self.walker.as_ref())
+    }
+
+    fn follow(&mut self, look: Look, state: &State, ticked: &mut Ticked) -> Result<()> {
+        let is_new = self.copy(look, &mut ticked.alarms)?;
         if is_new {
             self.remember(state)?;
         }
@@ -338,15 +345,18 @@ impl Shipper {
         has_moved || self.last_leap.elapsed() >= LEAP_EVERY
     }
 
-    fn is_outrun(&mut self) -> Result<bool> {
-        let Some(walker) = &self.walker else { return Ok(false) };
-        let committed = self.tail.committed(&self.leap.counter)?;
-        Ok(self.pressure.is_outrun(walker.header.offset_of(committed.frames), walker.offset()))
+    fn is_outrun(&mut self, look: Look) -> bool {
+        let (walker, committed) = match (look, self.walker) {
+            (Look::Began(header, committed), _) => (Walker::new(header), committed),
+            (Look::Same(committed) | Look::More(committed), Some(walker)) => (walker, committed),
+            (Look::Same(_) | Look::More(_), None) => return false,
+        };
+        self.pressure.is_outrun(walker.header.offset_of(committed.frames), walker.offset())
     }
 
-    /// Copies what is new; whether there was something.
-    fn copy(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
-        let is_new = self.gather(alarms)?;
+    /// Copies what a look found; whether there was something.
+    fn copy(&mut self, look: Look, alarms: &mut Vec<Alarm>) -> Result<bool> {
+        let is_new = self.gather(look, alarms)?;
         self.ship()?;
         Ok(is_new)
     }
@@ -358,8 +368,8 @@ impl Shipper {
     }
 
     /// Takes what is committed into the builder.
-    fn gather(&mut self, alarms: &mut Vec<Alarm>) -> Result<bool> {
-        let (mut walker, committed) = match self.tail.look(&self.leap.counter, self.walker.as_ref())? {
+    fn gather(&mut self, look: Look, alarms: &mut Vec<Alarm>) -> Result<bool> {
+        let (mut walker, committed) = match look {
             Look::Same(committed) => {
                 self.idle_at = Some(committed);
                 return Ok(false);
@@ -485,7 +495,7 @@ impl Shipper {
     }
 
     fn press_locked(&mut self, alarms: &mut Vec<Alarm>) -> Result<Option<bool>> {
-        self.gather(alarms)?;
+        self.gather(self.look()?, alarms)?;
         self.leap.leap()?;
         let is_whole = self.leap.checkpoint()?;
         // Now that all is in the file, the mark is one that lets the log begin again.

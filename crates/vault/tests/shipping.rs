@@ -3,10 +3,12 @@
 
 mod common;
 
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use common::{Ground, contents_of, snapshot, write};
+use plimsoll_vault::engine::Engine;
 use plimsoll_vault::plan::Target;
 use plimsoll_vault::position::Tx;
 use plimsoll_vault::shipper::Began;
@@ -77,6 +79,51 @@ fn the_application_begins_its_log_again_and_again_under_load_and_nothing_is_miss
     assert!(restored.is_compared);
     assert_eq!(restored.contents, contents_of(&ground.database()));
     drop(app);
+}
+
+#[test]
+fn a_log_that_was_begun_again_is_copied_once_though_a_checkpoint_of_the_application_is_in_the_way() {
+    static GATE: Barrier = Barrier::new(2);
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..10);
+    let mut config = ground.config();
+    config.pressure = 64 * 1024;
+    let engine = Engine::open(config).unwrap().expect("nobody else has it");
+    let (mut shipper, _) = engine.attach().unwrap();
+    let base = snapshot(&engine, &mut shipper);
+    let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
+    // All of it is in the file, and the mark says so: the next transaction begins the log again.
+    app.query_row(checkpoint, [], |_| Ok(())).unwrap();
+    for _ in 0..2 {
+        shipper.tick(&engine.state).unwrap();
+        std::thread::park_timeout(Duration::from_millis(260));
+    }
+    // More than is copied without the lock, and less than is one large transaction.
+    write(&app, 0..40);
+    app.execute_batch("BEGIN IMMEDIATE").unwrap();
+    std::thread::scope(|threads| {
+        threads.spawn(|| {
+            let mut theirs = ground.app();
+            // Called once it has the lock for checkpoints, and waits for the one for writing.
+            theirs
+                .busy_handler(Some(|_| {
+                    GATE.wait();
+                    GATE.wait();
+                    false
+                }))
+                .unwrap();
+            theirs.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).unwrap();
+        });
+        GATE.wait();
+        app.execute_batch("ROLLBACK").unwrap();
+        let ticked = shipper.tick(&engine.state);
+        GATE.wait();
+        assert_eq!(ticked.unwrap().pressed, None, "it was in the way");
+    });
+    assert_eq!(shipper.position().tx.0, base.name.tx.0 + 40);
+    let restored = ground.restore(Target::Latest, "latest.db").unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
 }
 
 #[test]

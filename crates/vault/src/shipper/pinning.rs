@@ -20,7 +20,7 @@ impl Shipper {
     /// A reader at exactly the position that was copied, for a snapshot; and the table as of there. Without a table, the
     /// snapshot's scan becomes one.
     pub fn pin(&mut self, state: &State) -> Result<(Pin, Option<Table>)> {
-        let pin = self.pin_after(|shipper| shipper.copy(&mut Vec::new()).map(drop))?;
+        let pin = self.pin_after(|shipper| shipper.copy(shipper.look()?, &mut Vec::new()).map(drop))?;
         self.remember(state)?;
         Ok((pin, self.begin_changes()))
     }
