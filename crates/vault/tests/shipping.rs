@@ -92,9 +92,8 @@ fn a_log_that_was_begun_again_is_copied_once_though_a_checkpoint_of_the_applicat
     let engine = Engine::open(config).unwrap().expect("nobody else has it");
     let (mut shipper, _) = engine.attach().unwrap();
     let base = snapshot(&engine, &mut shipper);
-    let checkpoint = "PRAGMA wal_checkpoint(PASSIVE)";
     // All of it is in the file, and the mark says so: the next transaction begins the log again.
-    app.query_row(checkpoint, [], |_| Ok(())).unwrap();
+    app.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())).unwrap();
     for _ in 0..2 {
         shipper.tick(&engine.state).unwrap();
         std::thread::park_timeout(Duration::from_millis(260));
