@@ -7,10 +7,11 @@ use crate::catalogue::Identity;
 use crate::head::{self, Head};
 use crate::manifest::{Facts, Manifest};
 use crate::names::{Hash, Millis, SegmentName, SnapshotName, VerifiedName};
+use crate::pack::{self, Pack};
 use crate::page_one::PageOne;
 use crate::plan::{self, Target};
 use crate::position::{Position, Tx};
-use crate::segment::{Follow, Follower, Segment, SegmentError, merge};
+use crate::segment::{Follow, Follower, Merger, Segment, SegmentError};
 use crate::snapshot::Remembered;
 use crate::table::Table;
 use crate::wal::{HEADER_BYTES, Header, Walker};
@@ -33,8 +34,16 @@ pub fn log(bytes: &[u8]) {
     }
 }
 
-/// A segment. What is followed to its end is what its header says, and merged with nothing it is itself.
+/// A segment. What is followed to its end is what its header says, and merged with nothing it is itself. A pack of them
+/// is what its parts make.
 pub fn segment(bytes: &[u8]) {
+    if let Ok(parts) = pack::parts(bytes, "x") {
+        let mut again = Pack::default();
+        for part in &parts {
+            again.push(part, "x").expect("a part is no pack");
+        }
+        assert!(parts == [bytes] || again.finish() == bytes);
+    }
     let Ok(segment) = Segment::parse(bytes.to_vec()) else { return };
     assert_eq!(segment.raw(), bytes);
     let header = &segment.header;
@@ -47,7 +56,10 @@ pub fn segment(bytes: &[u8]) {
         let position = follower.position();
         assert_eq!((position.tx, position.chain), (header.last, header.after));
     }
-    if let Ok(merged) = merge(std::slice::from_ref(&segment)) {
+    let mut merger = Merger::default();
+    if merger.push(&segment).is_ok()
+        && let Some(merged) = merger.finish()
+    {
         assert_eq!(Segment::parse(merged.raw().to_vec()).as_ref(), Ok(&merged));
         assert!(merged.frames().eq(segment.frames()));
     }

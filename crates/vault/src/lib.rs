@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod merge;
 pub mod names;
 pub mod outbox;
+pub mod pack;
 pub mod page_hash;
 pub mod page_one;
 pub mod plan;

@@ -129,6 +129,13 @@ pub struct SegmentName {
     pub hash: Hash,
 }
 
+impl SegmentName {
+    /// What comes before the names of all segments of this epoch that begin with `first` or later.
+    pub fn least(epoch: Epoch, first: Tx) -> String {
+        format!("{LOG}/{epoch}/{:016x}", first.0)
+    }
+}
+
 impl fmt::Display for SegmentName {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { epoch, first, last, time, part, bridge, hash } = self;

@@ -158,7 +158,9 @@ fn decompress(small: &[u8], name: &str) -> Result<Vec<u8>> {
     let mut decoder =
         zstd::stream::read::Decoder::with_buffer(small).map_err(|error| spoiled(error.to_string()))?;
     decoder.window_log_max(WINDOW_LOG).map_err(|error| spoiled(error.to_string()))?;
-    let mut raw = Vec::with_capacity(small.len().saturating_mul(4).min(16 << 20));
+    // As it says itself, which is not believed without a limit.
+    let bytes = zstd::zstd_safe::get_frame_content_size(small).ok().flatten().unwrap_or(0);
+    let mut raw = Vec::with_capacity(usize::try_from(bytes).unwrap_or(usize::MAX).min(16 << 20));
     let mut limited = decoder.take(UNPACKED_BYTES_MAX);
     limited.read_to_end(&mut raw).map_err(|error| spoiled(format!("it cannot be unpacked: {error}")))?;
     Ok(raw)

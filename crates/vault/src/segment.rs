@@ -6,12 +6,16 @@
 //!
 //! All of it is compressed, and perhaps encrypted, before it is stored.
 
+mod merging;
+
 use serde::{Deserialize, Serialize};
 
 use crate::names::{Millis, Part};
 use crate::page_hash::PageHash;
 use crate::position::{Chain, Epoch, Link, Position, Tx};
 use crate::wal::Frame;
+
+pub use merging::Merger;
 
 const MAGIC: &[u8; 8] = b"PLIMSEG1";
 /// A segment is cut at so many bytes of pages; one transaction may be larger and is then in parts.
@@ -210,7 +214,11 @@ impl Builder {
             marks: vec![(last, time)],
         };
         let pages = frames * self.page_bytes as usize;
-        let segment = assemble(header, &self.table[..frames * 8], &[&self.pages[..pages]]);
+        let (mut raw, table) = front(&header, &self.table[..frames * 8]);
+        let pages_at = raw.len();
+        raw.reserve_exact(pages);
+        raw.extend_from_slice(&self.pages[..pages]);
+        let segment = Segment { header, raw, table, pages: pages_at };
         self.table.drain(..frames * 8);
         self.pages.drain(..pages);
         let hashes = self.hashes.drain(..frames).collect();
@@ -226,44 +234,12 @@ impl Builder {
     }
 }
 
-fn assemble(header: SegmentHeader, table: &[u8], pages: &[&[u8]]) -> Segment {
-    let text = serde_json::to_vec(&header).expect("a header is plain data with text keys");
+/// All that stands before the pages, and where the table begins in it.
+fn front(header: &SegmentHeader, table: &[u8]) -> (Vec<u8>, usize) {
+    let text = serde_json::to_vec(header).expect("a header is plain data with text keys");
     let length = u32::try_from(text.len()).expect("a header is far below 4 GiB");
-    let size = 12 + text.len() + table.len() + pages.iter().map(|it| it.len()).sum::<usize>();
-    let mut raw = Vec::with_capacity(size);
-    raw.extend(MAGIC);
-    raw.extend(length.to_be_bytes());
-    raw.extend(&text);
-    let table_at = raw.len();
-    raw.extend(table);
-    let pages_at = raw.len();
-    for page in pages {
-        raw.extend_from_slice(page);
-    }
-    Segment { header, raw, table: table_at, pages: pages_at }
-}
-
-/// Several segments that follow each other, as one. Nothing in them is lost: every transaction stays its own.
-pub fn merge(segments: &[Segment]) -> Result<Segment, SegmentError> {
-    let (first, last) = segments.first().zip(segments.last()).ok_or(SegmentError::Transactions)?;
-    for pair in segments.windows(2) {
-        let [one, two] = [&pair[0].header, &pair[1].header];
-        let follows = one.last.next() == two.first && one.after == two.before && one.epoch == two.epoch;
-        let whole = one.part == Part::WHOLE && two.part == Part::WHOLE && one.page_bytes == two.page_bytes;
-        if !follows || !whole || two.bridge.is_some() || one.bridge.is_some() {
-            return Err(SegmentError::Chain);
-        }
-    }
-    let header = SegmentHeader {
-        last: last.header.last,
-        after: last.header.after,
-        frames: segments.iter().map(|it| it.header.frames).sum(),
-        marks: segments.iter().flat_map(|it| it.header.marks.iter().copied()).collect(),
-        ..first.header.clone()
-    };
-    let table: Vec<u8> = segments.iter().flat_map(|it| &it.raw[it.table..it.pages]).copied().collect();
-    let pages: Vec<&[u8]> = segments.iter().map(|it| &it.raw[it.pages..]).collect();
-    Ok(assemble(header, &table, &pages))
+    let front = [MAGIC.as_slice(), &length.to_be_bytes(), &text, table].concat();
+    (front, 12 + text.len())
 }
 
 /// Follows the chain over segments and stops at a transaction.

@@ -1,10 +1,11 @@
 //! The hashes of all pages as they were shipped: what was saved of them, brought up to date by what the store has.
 
 use crate::error::{Error, Result};
+use crate::pack;
 use crate::page_hash::PageHash;
 use crate::plan::{self, Bound};
 use crate::position::{Position, Tx};
-use crate::segment::{Follower, Segment, SegmentError};
+use crate::segment::{Follower, SegmentError};
 use crate::shipper::Common;
 use crate::state::State;
 use crate::table::Table;
@@ -38,9 +39,8 @@ fn follow(common: &Common, table: &mut Table, from: Position, upto: Tx) -> Resul
     for step in plan::follow(&common.outbox.segments()?, from.epoch, from.tx, upto) {
         let Bound::Tx(upto) = step.bound else { continue };
         let name = step.segment.to_string();
-        let raw = common.seal.open(&common.outbox.get_checked(&name, step.segment.hash)?, &name)?;
-        let failed = |source| Error::Segment { name: name.clone(), source };
-        let segment = Segment::parse(raw).map_err(failed)?;
+        let stored = common.outbox.get_checked(&name, step.segment.hash)?;
+        let segment = pack::open(&common.seal, &stored, &name)?;
         let done = follower.follow::<SegmentError>(&segment, upto, |frame| {
             table.set(frame.page, PageHash::of(frame.data));
             if frame.commit_pages > 0 {
@@ -48,7 +48,7 @@ fn follow(common: &Common, table: &mut Table, from: Position, upto: Tx) -> Resul
             }
             Ok(())
         });
-        done.map_err(failed)?;
+        done.map_err(|source| Error::Segment { name, source })?;
     }
     Ok(follower.position())
 }

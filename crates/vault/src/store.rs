@@ -10,13 +10,15 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
+use futures_util::stream::BoxStream;
 use object_store::aws::AmazonS3Builder;
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{
-    BackoffConfig, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, RetryConfig,
+    BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
+    RetryConfig,
 };
 use tokio::runtime::Runtime;
 use url::Url;
@@ -61,6 +63,8 @@ pub struct Listed {
     pub bytes: u64,
     pub changed: Millis,
 }
+
+type Listing = BoxStream<'static, object_store::Result<ObjectMeta>>;
 
 #[derive(Clone)]
 pub struct Store {
@@ -170,8 +174,15 @@ impl Store {
 
     /// Everything below a folder, in no order.
     pub fn list(&self, folder: &str) -> Result<Vec<Listed>> {
-        let path = self.path(folder);
-        let listing = self.inner.list(Some(&path));
+        self.listed(folder, self.inner.list(Some(&self.path(folder))))
+    }
+
+    /// The same, of names behind this one alone: in a bucket with many objects each thousand of them is a request.
+    pub fn list_after(&self, folder: &str, name: &str) -> Result<Vec<Listed>> {
+        self.listed(folder, self.inner.list_with_offset(Some(&self.path(folder)), &self.path(name)))
+    }
+
+    fn listed(&self, folder: &str, listing: Listing) -> Result<Vec<Listed>> {
         let found: Vec<_> =
             self.wait(listing.try_collect()).map_err(|error| self.failed("list", folder, &error))?;
         let listed = found.into_iter().filter_map(|meta| {

@@ -62,12 +62,21 @@ impl Table {
     }
 
     pub fn save(&self, path: &Path, position: Position) -> Result<()> {
-        let bytes: Vec<u8> = self.0.iter().flat_map(|it| it.to_le_bytes()).collect();
-        let label = Label { position, pages: self.0.len(), check: blake3::hash(&bytes).to_hex().to_string() };
-        let mut text = serde_json::to_vec(&label).unwrap_or_default();
-        text.push(b'\n');
-        text.extend(bytes);
-        crate::state::write_whole(path, &text)
+        // A large table is in memory once more, and not twice.
+        let mut hasher = blake3::Hasher::new();
+        for hash in &self.0 {
+            hasher.update(&hash.to_le_bytes());
+        }
+        let check = hasher.finalize().to_hex().to_string();
+        let label = Label { position, pages: self.0.len(), check };
+        let label = serde_json::to_vec(&label).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(label.len() + 1 + self.0.len() * 8);
+        bytes.extend(label);
+        bytes.push(b'\n');
+        for hash in &self.0 {
+            bytes.extend(hash.to_le_bytes());
+        }
+        crate::state::write_whole(path, &bytes)
     }
 
     /// What was saved, if it is whole.

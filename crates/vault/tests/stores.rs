@@ -43,6 +43,13 @@ fn conforms(to: &str) {
     listed.sort();
     assert_eq!(listed, [("log/a/1".to_owned(), 5), ("log/a/2".to_owned(), 3 << 20)]);
     assert!(store.list("log").unwrap().iter().all(|it| it.changed.timestamp() > jiff::Timestamp::UNIX_EPOCH));
+    let after =
+        |name| store.list_after("log", name).unwrap().into_iter().map(|it| it.name).collect::<Vec<_>>();
+    assert_eq!(
+        (after("log/a/1"), after("log/a/11"), after("log/b")),
+        (vec!["log/a/2".to_owned()], vec!["log/a/2".to_owned()], vec![])
+    );
+    assert_eq!((after("log/a").len(), after("log/a/0").len(), after("log/a/2").len()), (2, 2, 0));
     store.delete("log/a/1").unwrap();
     store.delete("log/a/1").unwrap();
     assert_eq!(store.list("log").unwrap().len(), 1);
