@@ -102,6 +102,11 @@ impl Catalogue {
         self.outcome(snapshot).is_some_and(|it| it.is_good)
     }
 
+    /// Was it tried, and found to be none?
+    pub fn is_bad(&self, snapshot: &SnapshotName) -> bool {
+        self.outcome(snapshot).is_some_and(|it| !it.is_good)
+    }
+
     /// The newest that was restored and compared, by its own time.
     pub fn newest_backup(&self) -> Option<SnapshotName> {
         self.snapshots.iter().rev().find(|it| self.is_backup(it)).copied()

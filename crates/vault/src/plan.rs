@@ -1,9 +1,14 @@
-//! How a moment is restored: from which snapshot, and through which segments. From names alone.
+//! How a moment is restored: from which snapshot, and through which segments. From names alone, of which a week may have
+//! hundreds of thousands.
+
+mod index;
 
 use std::fmt;
 
-use crate::names::{Millis, Part, SegmentName, SnapshotName};
+use crate::names::{Millis, SegmentName, SnapshotName};
 use crate::position::{Epoch, Tx};
+
+use index::Index;
 
 /// What is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +34,7 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     pub segment: SegmentName,
     pub bound: Bound,
@@ -67,7 +72,7 @@ pub fn plan(snapshots: &[SnapshotName], segments: &[SegmentName], target: Target
     if matches!(target, Target::Snapshot(_)) {
         return Ok(Plan { snapshot, steps: Vec::new() });
     }
-    let mut path = Path { segments, epoch: snapshot.epoch, tx: snapshot.tx, steps: Vec::new() };
+    let mut path = Path::from(segments, snapshot.epoch, snapshot.tx);
     path.walk(target);
     match target {
         Target::Tx(tx) if path.tx < tx => {
@@ -85,15 +90,37 @@ pub fn plan(snapshots: &[SnapshotName], segments: &[SegmentName], target: Target
 
 /// The segments that lead from a position on, up to and with transaction `upto`, as far as there are any.
 pub fn follow(segments: &[SegmentName], epoch: Epoch, tx: Tx, upto: Tx) -> Vec<Step> {
-    let mut path = Path { segments, epoch, tx, steps: Vec::new() };
+    let mut path = Path::from(segments, epoch, tx);
     path.walk(Target::Tx(upto));
     path.steps
+}
+
+/// The rest of a way that ended with `end`, from where `done` led to, or `snapshot`: what was listed before may be in
+/// larger segments by now. `None`: it does not lead there any more.
+pub fn rest(
+    segments: &[SegmentName],
+    snapshot: &SnapshotName,
+    done: Option<&Step>,
+    end: &Step,
+) -> Option<Vec<Step>> {
+    let reached = |step: &Step| match step.bound {
+        Bound::Tx(tx) => (step.segment.epoch, tx.min(step.segment.last)),
+        Bound::Time(_) => (step.segment.epoch, step.segment.last),
+    };
+    let (epoch, tx) = done.map_or((snapshot.epoch, snapshot.tx), reached);
+    let mut path = Path::from(segments, epoch, tx);
+    path.walk(match end.bound {
+        Bound::Tx(tx) => Target::Tx(tx),
+        Bound::Time(time) => Target::Time(time),
+    });
+    let last = path.steps.last()?.segment;
+    (last.epoch == end.segment.epoch && last.last >= end.segment.last).then_some(path.steps)
 }
 
 /// Where what is in the store ends, following on from its newest snapshot.
 pub fn end(snapshots: &[SnapshotName], segments: &[SegmentName]) -> Option<(Epoch, Tx)> {
     let snapshot = base(snapshots, Target::Latest).ok()?;
-    let mut path = Path { segments, epoch: snapshot.epoch, tx: snapshot.tx, steps: Vec::new() };
+    let mut path = Path::from(segments, snapshot.epoch, snapshot.tx);
     path.walk(Target::Latest);
     Some((path.epoch, path.tx))
 }
@@ -116,58 +143,33 @@ fn base(snapshots: &[SnapshotName], target: Target) -> Result<SnapshotName, Plan
 
 struct Path<'a> {
     segments: &'a [SegmentName],
+    index: Index<'a>,
     epoch: Epoch,
     tx: Tx,
     steps: Vec<Step>,
 }
 
-impl Path<'_> {
+impl<'a> Path<'a> {
+    fn from(segments: &'a [SegmentName], epoch: Epoch, tx: Tx) -> Self {
+        Self { segments, index: Index::new(segments), epoch, tx, steps: Vec::new() }
+    }
+
     fn walk(&mut self, target: Target) {
         loop {
             // Where a later epoch goes on from here, this one is left, even if more of it was shipped.
-            let leave = self.leaves_at();
+            let leave = self.index.leaves_at(self.epoch, self.tx);
             if leave == Some(self.tx) {
-                let Some(bridge) = self.next(true) else { return };
+                let Some(bridge) = self.index.bridge(self.epoch, self.tx) else { return };
                 if !self.take(bridge, None, target) {
                     return;
                 }
                 continue;
             }
-            let Some(next) = self.next(false) else { return };
+            let Some(next) = self.index.next(self.epoch, self.tx) else { return };
             if !self.take(next, leave, target) {
                 return;
             }
         }
-    }
-
-    /// The transaction after which a later epoch goes on from this one.
-    fn leaves_at(&self) -> Option<Tx> {
-        let bridges = self.segments.iter().filter(|it| it.bridge == Some(self.epoch));
-        bridges.map(|it| Tx(it.first.0 - 1)).filter(|tx| *tx >= self.tx).min()
-    }
-
-    /// All parts of what goes on from here; the segment that leads furthest.
-    fn next(&self, is_bridge: bool) -> Option<Vec<SegmentName>> {
-        let wanted = |it: &&SegmentName| {
-            let here = if is_bridge { it.bridge == Some(self.epoch) } else { it.epoch == self.epoch };
-            here && it.bridge.is_some() == is_bridge && it.first <= self.tx.next() && it.last > self.tx
-        };
-        let fitting = || self.segments.iter().filter(wanted);
-        let whole =
-            fitting().filter(|it| it.part == Part::WHOLE).max_by_key(|it| (it.epoch, it.last, it.hash));
-        if let Some(whole) = whole {
-            return Some(vec![*whole]);
-        }
-        let end = fitting().filter(|it| it.part.is_last).max_by_key(|it| (it.epoch, it.hash))?;
-        let part = |index| {
-            let same = |it: &&SegmentName| it.part.index == index && it.epoch == end.epoch;
-            if index == end.part.index {
-                Some(*end)
-            } else {
-                fitting().filter(same).max_by_key(|it| it.hash).copied()
-            }
-        };
-        (0..=end.part.index).map(part).collect()
     }
 
     /// Whether it goes on behind them.
@@ -215,7 +217,7 @@ impl Path<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::Hash;
+    use crate::names::{Hash, Part};
 
     fn epoch(number: u32) -> Epoch {
         Epoch { number, nonce: 0 }
@@ -295,6 +297,27 @@ mod tests {
         let segments = [segment(1, 11, 15), bridge(1, 2, 14), segment(2, 15, 16)];
         assert_eq!(planned(&[snapshot(1, 10)], &segments, Target::Latest), "10 11-15:13 14-14:14 15-16:16");
         assert_eq!(planned(&[snapshot(1, 10)], &segments, Target::Tx(Tx(12))), "10 11-15:12");
+    }
+
+    #[test]
+    fn the_rest_of_a_way_goes_through_what_was_merged_meanwhile() {
+        let (snapshot, pieces) =
+            (snapshot(1, 10), [segment(1, 11, 12), segment(1, 13, 14), segment(1, 15, 16)]);
+        let step = |index: usize, bound| Step { segment: pieces[index], bound };
+        let (first, end) = (step(0, Bound::Tx(Tx(12))), step(2, Bound::Tx(Tx(15))));
+        let merged = [segment(1, 11, 16)];
+        let told = |segments: &[SegmentName], done, end| {
+            let steps = rest(segments, &snapshot, done, end)?;
+            Some(steps.iter().map(|it| (it.segment.first.0, it.bound)).collect::<Vec<_>>())
+        };
+        assert_eq!(told(&merged, Some(&first), &end), Some(vec![(11, Bound::Tx(Tx(15)))]));
+        assert_eq!(told(&merged, None, &end), Some(vec![(11, Bound::Tx(Tx(15)))]));
+        let end = step(2, Bound::Time(Millis(155)));
+        assert_eq!(told(&merged, Some(&first), &end), Some(vec![(11, Bound::Time(Millis(155)))]));
+        // It is gone, and in nothing else.
+        let end = step(2, Bound::Tx(Tx(15)));
+        assert_eq!(told(&pieces[..2], Some(&first), &end), None);
+        assert_eq!(told(&pieces[2..], Some(&first), &end), None);
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! Everything happens in a file beside the target. Each object is compared with its hash, each transaction with the
 //! chain, the whole with what the live database said of itself at the same position. Only then it is renamed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ use crate::database::beside;
 use crate::error::{Error, Result};
 use crate::fault;
 use crate::manifest::{Contents, Facts, Manifest};
-use crate::names::{Hash, Millis, SnapshotName};
+use crate::names::{self, Hash, Millis, SegmentName, SnapshotName};
+use crate::pack;
 use crate::plan::{self, Bound, Step, Target};
 use crate::position::{Position, Tx};
 use crate::progress::{Phase, Progress};
@@ -30,8 +31,8 @@ use crate::store::Store;
 
 /// Chunks that are fetched at the same time.
 const FETCHERS: usize = 2;
-/// Segments that are fetched ahead of being applied.
-const AHEAD: usize = 4;
+/// Segments that wait to be applied, while one more is fetched. Each has some MiB.
+const AHEAD: usize = 1;
 
 #[derive(Clone, Debug)]
 pub struct Restored {
@@ -84,7 +85,10 @@ impl Restorer<'_> {
         let began = Instant::now();
         let identity = self.identity()?;
         let catalogue = Catalogue::read(self.store)?;
-        let plan = plan::plan(&catalogue.snapshots, &catalogue.segments, target)?;
+        // From one that was found spoiled only where no other leads there.
+        let known: Vec<_> = catalogue.snapshots.iter().filter(|it| !catalogue.is_bad(it)).copied().collect();
+        let plan = plan::plan(&known, &catalogue.segments, target)
+            .or_else(|_| plan::plan(&catalogue.snapshots, &catalogue.segments, target))?;
         self.build_plan(&identity, &catalogue, &plan, path, progress, began)
     }
 
@@ -132,8 +136,7 @@ impl Restorer<'_> {
                 let found = check::contents_of(path, facts.contents.rows(), progress)?;
                 check::equal(&found, Some(&facts.contents))?;
             }
-            end =
-                self.transactions(identity, &plan.steps, end, manifest.page_bytes, &file, path, progress)?;
+            end = self.transactions(identity, plan, end, manifest.page_bytes, &file, path, progress)?;
             self.facts_at(identity, catalogue, end.position)?
         };
         let bytes = u64::from(end.pages) * u64::from(manifest.page_bytes);
@@ -221,45 +224,69 @@ impl Restorer<'_> {
     fn transactions(
         &self,
         identity: &Identity,
-        steps: &[Step],
+        plan: &plan::Plan,
         from: End,
         page_bytes: u32,
         file: &File,
         path: &Path,
         progress: &dyn Progress,
     ) -> Result<End> {
-        let (sender, receiver) = sync_channel(AHEAD);
+        let total = plan.steps.len() as u64;
         std::thread::scope(|scope| {
-            scope.spawn(move || self.fetch_ahead(steps, &sender));
+            // The receiver goes before the thread is waited for, which would else never see that nobody listens.
+            let (sender, receiver) = sync_channel(AHEAD);
+            let fetching = scope.spawn(move || self.fetch_ahead(plan, &sender));
             let mut end = from;
             let mut follower = Follower::new(from.position);
-            for (done, step) in steps.iter().enumerate() {
-                let segment = next(&receiver)?;
+            for (done, fetched) in (1..).zip(&receiver) {
+                let (step, segment) = fetched?;
                 let name = step.segment.to_string();
                 if segment.header.vault != identity.id || segment.header.page_bytes != page_bytes {
                     let why = "it belongs to another database".to_owned();
                     return Err(Error::Spoiled { name, why });
                 }
-                apply(&segment, step, &mut follower, &mut end, file, path)?;
-                progress.at(Phase::Apply, done as u64 + 1, steps.len() as u64);
+                apply(&segment, &step, &mut follower, &mut end, file, path)?;
+                progress.at(Phase::Apply, done, total.max(done));
             }
+            fetching.join().map_err(|_| Error::Ended("fetching ended by a fault of its own"))?;
             end.position = follower.position();
             Ok(end)
         })
     }
 
-    fn fetch_ahead(&self, steps: &[Step], to: &SyncSender<Result<Segment>>) {
-        for step in steps {
+    /// Until all are there, one of them cannot be had, or nobody listens.
+    fn fetch_ahead(&self, plan: &plan::Plan, to: &SyncSender<Result<(Step, Segment)>>) {
+        let mut left: VecDeque<Step> = plan.steps.iter().copied().collect();
+        let mut done = None;
+        while let Some(step) = left.pop_front() {
             let name = step.segment.to_string();
-            let fetched = self.store.get_checked(&name, step.segment.hash).and_then(|stored| {
-                let raw = self.seal.open(&stored, &name)?;
-                Segment::parse(raw).map_err(|source| Error::Segment { name, source })
-            });
-            let is_bad = fetched.is_err();
-            if to.send(fetched).is_err() || is_bad {
+            let fetched = match self.store.get_checked(&name, step.segment.hash) {
+                Err(error) if error.is_missing() => {
+                    match self.rest(plan, done.as_ref(), left.back().unwrap_or(&step)) {
+                        Ok(Some(rest)) if !rest.contains(&step) => {
+                            left = rest.into();
+                            continue;
+                        }
+                        Ok(_) => Err(error),
+                        Err(error) => Err(error),
+                    }
+                }
+                fetched => fetched,
+            };
+            let opened = fetched.and_then(|stored| pack::open(self.seal, &stored, &name));
+            let is_bad = opened.is_err();
+            if to.send(opened.map(|segment| (step, segment))).is_err() || is_bad {
                 return;
             }
+            done = Some(step);
         }
+    }
+
+    /// The vault at work merges segments, also while somebody restores.
+    fn rest(&self, plan: &plan::Plan, done: Option<&Step>, end: &Step) -> Result<Option<Vec<Step>>> {
+        let listed = self.store.list(names::LOG)?;
+        let segments: Vec<SegmentName> = listed.iter().filter_map(|it| it.name.parse().ok()).collect();
+        Ok(plan::rest(&segments, &plan.snapshot, done, end))
     }
 }
 
@@ -288,10 +315,6 @@ struct End {
     position: Position,
     time: Millis,
     pages: u32,
-}
-
-fn next(receiver: &Receiver<Result<Segment>>) -> Result<Segment> {
-    receiver.recv().map_err(|_| Error::Ended("fetching ended by a fault of its own"))?
 }
 
 fn apply(

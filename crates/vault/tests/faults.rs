@@ -195,6 +195,11 @@ fn a_disk_that_is_full_from_some_step_on_or_a_vault_that_is_killed_there_costs_n
 fn a_restore_that_fails_at_any_step_leaves_no_name() {
     let mut world = World::new();
     world.live();
+    // More segments than are fetched ahead of being applied.
+    for _ in 0..8 {
+        world.commit();
+        world.tick();
+    }
     let into = world.ground.path("restored.db");
     for step in 0.. {
         arm(Fault::From(step));
