@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::config::sample;
@@ -94,6 +94,33 @@ fn a_snapshot_is_a_backup_once_it_was_restored_and_every_command_says_so() {
     assert_exit(&status, 0);
     assert!(stdout(&status).starts_with("reports  continuous, backup "), "{}", stdout(&status));
     assert!(guard.ok(&["status"]).contains("vault reports: continuous, backup "));
+}
+
+/// A segment of the log in the store.
+fn a_segment(guard: &Guard) -> PathBuf {
+    let epochs = std::fs::read_dir(guard.folder.path().join("store/log")).unwrap();
+    let mut segments = epochs.flat_map(|it| std::fs::read_dir(it.unwrap().path()).unwrap());
+    segments.next().unwrap().unwrap().path()
+}
+
+#[test]
+fn a_backup_whose_history_is_spoiled_is_one_and_not_all_is_well() {
+    let guard = start("");
+    until("the first is verified", || vault(&guard).verified.is_some());
+    post(&guard, 3);
+    copied(&guard);
+    std::fs::write(a_segment(&guard), "rubbish").unwrap();
+    json(&guard, &["backup"]);
+    let verified = cli(&guard, &["verify"]);
+    assert_exit(&verified, 1);
+    let said = stdout(&verified);
+    assert!(
+        said.contains("is a backup") && said.contains("are spoiled") && said.contains(" on: log/"),
+        "{said}"
+    );
+    assert_exit(&cli(&guard, &["verify", "--json"]), 1);
+    until("it is on record", || guard.ok(&["events"]).contains("are spoiled"));
+    assert_eq!(json(&guard, &["list"])["snapshots"][0]["is_backup"], true);
 }
 
 #[test]

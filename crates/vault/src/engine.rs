@@ -167,6 +167,11 @@ impl Engine {
     pub fn last(&self) -> Option<Remembered> {
         self.state.read(LAST)
     }
+
+    /// The next snapshot stores all of its chunks, also those that the store should have.
+    pub fn forget_last(&self) -> Result<()> {
+        self.state.remove(LAST)
+    }
 }
 
 /// Pins a database with a log, through whoever copies its transactions.

@@ -76,6 +76,8 @@ pub struct Keeper {
     shared: Arc<Shared>,
     copier: SyncSender<Ask>,
     due: Due,
+    /// When a snapshot was taken because another was spoiled.
+    healed: Option<Instant>,
 }
 
 /// When each is due again.
@@ -91,7 +93,7 @@ impl Keeper {
     pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>) -> Self {
         let now = Instant::now();
         let due = Due { snapshot: None, verify: now, merge: now + MERGE_EVERY, prune: now + MERGE_EVERY };
-        Self { engine, shared, copier, due }
+        Self { engine, shared, copier, due, healed: None }
     }
 
     /// Until the vault ends.
@@ -117,7 +119,11 @@ impl Keeper {
         // One that is on its way to the store is verified once it is there.
         if now >= self.due.verify && !self.engine.outbox().is_snapshot_waiting() {
             let verified = self.verify_due();
-            self.due.verify = now + self.settled("vault_verify", verified, self.engine.config.verify);
+            let is_bad = verified.as_ref().is_err_and(Error::is_refusal);
+            let every = self.engine.config.verify;
+            let wait = self.settled("vault_verify", verified, every);
+            // What is spoiled stays so.
+            self.due.verify = now + if is_bad { every } else { wait };
         }
         if now >= self.due.merge {
             let merged = merge::run(&self.engine, Millis::now()).map(drop);
@@ -130,6 +136,17 @@ impl Keeper {
                 self.count(&catalogue);
             }
             self.due.prune = now + self.settled("vault_prune", pruned, PRUNE_EVERY);
+        }
+    }
+
+    /// What is in the store is spoiled: another snapshot is taken at once, of which all is stored anew. Where that one is
+    /// spoiled too, the next waits for its time.
+    fn heal(&mut self) {
+        let now = Instant::now();
+        let is_new = self.healed.is_none_or(|it| now.duration_since(it) >= self.engine.config.verify);
+        if is_new && self.engine.forget_last().is_ok() {
+            self.healed = Some(now);
+            self.due.snapshot = Some(now);
         }
     }
 
@@ -235,11 +252,7 @@ impl Keeper {
         }
     }
 
-    fn restorer(&self) -> Restorer<'_> {
-        Restorer { store: self.engine.store(), seal: &self.engine.common.seal }
-    }
-
-    fn verify_due(&self) -> Result<()> {
+    fn verify_due(&mut self) -> Result<()> {
         let catalogue = Catalogue::read(self.engine.store())?;
         self.count(&catalogue);
         self.warn_of_version();
@@ -255,11 +268,16 @@ impl Keeper {
     }
 
     fn verify(
-        &self,
+        &mut self,
         snapshot: &crate::names::SnapshotName,
         progress: &dyn Progress,
     ) -> Result<serde_json::Value> {
-        let verified = verify::run(&self.restorer(), snapshot, &self.engine.state.scratch(), progress);
+        let engine = Arc::clone(&self.engine);
+        let restorer = Restorer { store: engine.store(), seal: &engine.common.seal };
+        let verified = verify::run(&restorer, snapshot, &engine.state.scratch(), progress);
+        if verified.as_ref().is_err_and(|it| it.is_refusal() && !matches!(it, Error::Key { .. })) {
+            self.heal();
+        }
         if let Ok(catalogue) = Catalogue::read(self.engine.store()) {
             self.count(&catalogue);
         }
@@ -267,6 +285,13 @@ impl Keeper {
         let took = verified.restored.took.as_secs_f64();
         let message = format!("snapshot {} was restored and compared in {took:.1} s", snapshot.short());
         self.shared.say("vault_verified", "info", message);
+        if let Some(broken) = &verified.broken {
+            let message = format!(
+                "the transactions that lead to snapshot {} are spoiled, so that moments before it cannot be restored to, {broken}",
+                snapshot.short()
+            );
+            self.shared.say("vault_history", "page", message);
+        }
         Ok(verified.json())
     }
 
@@ -306,7 +331,7 @@ impl Keeper {
         let _ = order.answers.send(answer);
     }
 
-    fn verify_named(&self, short: Option<&str>, progress: &dyn Progress) -> Result<serde_json::Value> {
+    fn verify_named(&mut self, short: Option<&str>, progress: &dyn Progress) -> Result<serde_json::Value> {
         let catalogue = Catalogue::read(self.engine.store())?;
         self.verify(&catalogue.chosen(short)?, progress)
     }

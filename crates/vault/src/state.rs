@@ -65,6 +65,17 @@ impl State {
         let text = serde_json::to_vec(value).map_err(|error| Error::file("write", &path)(error.into()))?;
         replace(&path, &text, false)
     }
+
+    /// Done where it was not there.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::file("remove", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
 }
 
 /// Writes a file so that it is either the old one or the new one, also after a crash of the machine.

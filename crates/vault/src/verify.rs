@@ -38,6 +38,9 @@ pub struct Verified {
     pub snapshot: SnapshotName,
     pub restored: Restored,
     pub is_reached: bool,
+    /// The transactions that lead to it are spoiled, from which snapshot on and how: it is a backup, and moments before it
+    /// cannot be restored to.
+    pub broken: Option<String>,
 }
 
 impl Verified {
@@ -49,6 +52,7 @@ impl Verified {
             "rows": self.restored.contents.rows(),
             "took_ms": u64::try_from(self.restored.took.as_millis()).unwrap_or(u64::MAX),
             "is_reached": self.is_reached,
+            "broken": self.broken,
         })
     }
 }
@@ -81,7 +85,12 @@ pub fn run(
     let began = std::time::Instant::now();
     let outcome = both(restorer, snapshot, scratch, progress);
     let record = match &outcome {
-        Ok(verified) => Some((true, "restored and compared".to_owned(), Some(verified))),
+        Ok(verified) => {
+            let broken =
+                verified.broken.as_ref().map(|why| format!("; from the snapshot before it, not: {why}"));
+            let message = format!("restored and compared{}", broken.unwrap_or_default());
+            Some((true, message, Some(verified)))
+        }
         Err(error) if is_key_missing(error) => None,
         Err(error) if error.is_refusal() => Some((false, error.to_string(), None)),
         Err(_) => None,
@@ -136,14 +145,21 @@ fn both(
     let copy = copy?;
     // The one before it, and the transactions since, have to lead to the very same.
     let catalogue = Catalogue::read(restorer.store)?;
-    let before =
-        catalogue.snapshots.iter().filter(|it| it.tx < snapshot.tx).max_by_key(|it| (it.tx, it.time));
-    let reached = match before {
-        Some(before) => restorer.build_from(*before, snapshot, &path, progress),
-        None => Ok(None),
-    };
+    let before = catalogue.snapshots.iter().filter(|it| it.tx < snapshot.tx && !catalogue.is_bad(it));
+    let mut verified = Verified { snapshot: *snapshot, restored: copy, is_reached: false, broken: None };
+    let Some(before) = before.max_by_key(|it| (it.tx, it.time)) else { return Ok(verified) };
+    let reached = restorer.build_from(*before, snapshot, &path, progress);
     cleared();
-    Ok(Verified { snapshot: *snapshot, restored: copy, is_reached: reached?.is_some() })
+    match reached {
+        Ok(reached) => verified.is_reached = reached.is_some(),
+        // The one before is of another key.
+        Err(error) if is_key_missing(&error) => {}
+        Err(error) if error.is_refusal() => {
+            verified.broken = Some(format!("from snapshot {} on: {error}", before.short()));
+        }
+        Err(error) => return Err(error),
+    }
+    Ok(verified)
 }
 
 #[cfg(test)]

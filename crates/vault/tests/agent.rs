@@ -12,9 +12,11 @@ use common::{Ground, contents_of, write};
 use plimsoll_vault::VaultConfig;
 use plimsoll_vault::agent::{Agent, ask};
 use plimsoll_vault::keeper::{Answer, Wanted};
+use plimsoll_vault::names;
 use plimsoll_vault::plan::Target;
 use plimsoll_vault::state::State;
 use plimsoll_vault::status::{Mode, News, Status};
+use plimsoll_vault::store::Store;
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -51,6 +53,50 @@ fn a_snapshot_is_taken_and_becomes_a_backup_by_being_restored() {
     drop(agent);
     let restored = ground.restore(Target::Latest, "restored.db").unwrap();
     assert_eq!(restored.contents, contents_of(&ground.database()));
+}
+
+fn verify(config: &VaultConfig) -> Answer {
+    ask(&config.state, &Wanted::Verify { snapshot: None }, |_| {}).unwrap().unwrap()
+}
+
+#[test]
+fn a_spoiled_snapshot_is_told_and_another_one_takes_its_place() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..2000);
+    let (agent, told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    let chunks = Store::open(&ground.store_config()).unwrap().list(names::CHUNKS).unwrap();
+    let largest = chunks.iter().max_by_key(|it| it.bytes).unwrap();
+    std::fs::write(ground.path("store").join(&largest.name), "rubbish").unwrap();
+    match verify(&ground.config()) {
+        Answer::Failed { message, .. } => assert!(message.contains(&largest.name), "{message}"),
+        Answer::Done(_) | Answer::Progress { .. } => panic!("it was not found"),
+    }
+    assert_eq!(until_told(&told, "vault_snapshot_taken").severity, "info");
+    let status = until(&agent, "healed", |it| it.snapshots == 2 && it.backups >= 1);
+    assert!(status.last_backup == status.last_snapshot, "{status:?}");
+    drop(agent);
+    let restored = ground.restore(Target::Latest, "restored.db").unwrap();
+    assert_eq!(restored.contents, contents_of(&ground.database()));
+}
+
+#[test]
+fn where_the_history_is_spoiled_the_snapshot_after_it_is_a_backup_all_the_same_and_it_is_told() {
+    let ground = Ground::new();
+    let app = ground.app();
+    write(&app, 0..20);
+    let (agent, told) = start(ground.config());
+    until(&agent, "verified", |it| it.verified.is_some());
+    write(&app, 20..30);
+    until(&agent, "copied", |it| it.tx >= Some(10));
+    let segments = Store::open(&ground.store_config()).unwrap().list(names::LOG).unwrap();
+    std::fs::write(ground.path("store").join(&segments[0].name), "rubbish").unwrap();
+    backup(&ground.config());
+    let history = until_told(&told, "vault_history");
+    assert!(history.severity == "page" && history.message.contains(&segments[0].name), "{history:?}");
+    let status = until(&agent, "a backup", |it| it.backups == 2);
+    assert_eq!(status.last_backup, status.last_snapshot);
 }
 
 #[test]

@@ -22,7 +22,7 @@ pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> R
     let done = asked.map_or_else(|| here(&chosen, args), Ok)?;
     if args.json {
         print_json(out, &done)?;
-        return Ok(Exit::Done);
+        return Ok(if done["broken"].is_null() { Exit::Done } else { Exit::No });
     }
     let took = span_words(Duration::from_millis(done["took_ms"].as_u64().unwrap_or(0)));
     writeln!(
@@ -33,6 +33,13 @@ pub(super) fn run(args: &VaultVerify, global: &Global, out: &mut dyn Write) -> R
     )?;
     if done["is_reached"].as_bool() == Some(true) {
         writeln!(out, "the transactions since the snapshot before lead to exactly the same")?;
+    }
+    if let Some(broken) = done["broken"].as_str() {
+        writeln!(
+            out,
+            "but the transactions that lead to it are spoiled, so that moments before it cannot be restored to, {broken}"
+        )?;
+        return Ok(Exit::No);
     }
     Ok(Exit::Done)
 }
