@@ -206,13 +206,8 @@ pub(super) fn restore(tools: &Tools, kind: Kind, ground: &Ground, into: &str) ->
             command
         }
         Kind::Vault => {
-            let mut command = Command::new(&tools.plimsoll);
-            command
-                .arg("--state")
-                .arg(ground.path("state"))
-                .arg("--config")
-                .arg(ground.path("plimsoll.toml"));
-            command.args(["vault", "restore", "--into"]).arg(&target);
+            let mut command = verb(tools, ground);
+            command.args(["restore", "--into"]).arg(&target);
             command
         }
         Kind::Litestream => {
@@ -224,6 +219,34 @@ pub(super) fn restore(tools: &Tools, kind: Kind, ground: &Ground, into: &str) ->
     let began = Instant::now();
     shell::output(&mut command)?;
     Ok(began.elapsed())
+}
+
+/// `plimsoll vault`, of this vault.
+fn verb(tools: &Tools, ground: &Ground) -> Command {
+    let mut command = Command::new(&tools.plimsoll);
+    command.arg("--state").arg(ground.path("state"));
+    command.arg("--config").arg(ground.path("plimsoll.toml")).arg("vault");
+    command
+}
+
+/// Has a running vault take one more snapshot, and waits until it was restored.
+pub(super) fn backup_verified(tools: &Tools, ground: &Ground) -> Result<()> {
+    let verified = || fs::read_dir(ground.path("store/verified")).into_iter().flatten().count();
+    let (before, began) = (verified(), Instant::now());
+    // It answers once it has begun.
+    while let Err(error) = shell::output(verb(tools, ground).arg("backup")) {
+        if began.elapsed() > READY_WITHIN {
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    while verified() == before {
+        if began.elapsed() > READY_WITHIN {
+            return Err(Error::Check("the second snapshot was never verified".to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }
 
 fn replica(ground: &Ground) -> String {

@@ -6,7 +6,7 @@ use crate::bench::Setting;
 use crate::bench::figure::Figure;
 use crate::error::{Error, Result};
 
-use super::agent::{Agent, Footprint, Kind, Tools, restore};
+use super::agent::{Agent, Footprint, Kind, Tools, backup_verified, restore};
 use super::ground::Ground;
 use super::writer;
 
@@ -28,7 +28,7 @@ pub(super) fn run(setting: &Setting<'_>) -> Result<Vec<Figure>> {
         Figure::times("the same, litestream, nothing checked", &[theirs]),
         Figure::times("vault to litestream", &[ours]).compared(Some(ratio)).promised_ratio_at_most(1.0),
         Figure::bytes("resident memory at 1 GiB, vault", &[footprint.resident_bytes]).promised(RSS_MAX),
-        Figure::bytes("the most at any time, vault", &[footprint.peak_bytes]),
+        Figure::bytes("the most at any time, vault", &[footprint.peak_bytes]).promised(RSS_MAX),
         Figure::bytes("resident memory at 1 GiB, litestream", &[their_footprint.resident_bytes]),
         Figure::bytes("the most at any time, litestream", &[their_footprint.peak_bytes]),
     ])
@@ -49,6 +49,13 @@ fn once(tools: &Tools, kind: Kind) -> Result<(Duration, Footprint)> {
             "{} restored {rows} of {all} rows, sound: {is_sound}",
             kind.name()
         )));
+    }
+    if kind == Kind::Vault {
+        // What it does daily takes the most: a snapshot, restored to be compared, and again from the one before it.
+        let agent = Agent::start(tools, kind, &ground)?;
+        backup_verified(tools, &ground)?;
+        let peak_bytes = footprint.peak_bytes.max(agent.footprint()?.peak_bytes);
+        return Ok((took, Footprint { peak_bytes, ..footprint }));
     }
     Ok((took, footprint))
 }
