@@ -18,6 +18,7 @@ use crate::leap::Reader;
 use crate::outbox::Outbox;
 use crate::position::{Epoch, Position, Tx};
 use crate::progress::Progress;
+use crate::room;
 use crate::shipper::{Began, Common, Shipper, next_epoch};
 use crate::snapshot::{self, Remembered, Taken};
 use crate::state::State;
@@ -113,6 +114,8 @@ impl Engine {
         let database = Database::find(&self.config.database)?;
         let scratch = self.state.scratch().with_extension("copy");
         let _ = fs::remove_file(&scratch);
+        let bytes = fs::metadata(&database.path).map_err(Error::file("look at", &database.path))?.len();
+        room::check(&scratch, bytes, bytes / room::SPARE)?;
         let failed = Error::database(&database.path);
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let copy = || -> rusqlite::Result<()> {

@@ -16,6 +16,8 @@ pub enum Error {
     Database { path: PathBuf, source: rusqlite::Error },
     #[error("database {path}: {why}")]
     Unfit { path: PathBuf, why: String },
+    #[error("{folder}: {why}")]
+    NoRoom { folder: PathBuf, why: String },
     #[error("store {store}: cannot {verb} {name}: {why}")]
     Store { store: String, verb: &'static str, name: String, why: String, is_missing: bool },
     #[error("store {store}: {why}")]
@@ -63,6 +65,7 @@ impl Error {
             Self::File { .. }
             | Self::Database { .. }
             | Self::Unfit { .. }
+            | Self::NoRoom { .. }
             | Self::Address { .. }
             | Self::Fenced { .. }
             | Self::InTheWay(_)

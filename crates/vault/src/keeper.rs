@@ -1,5 +1,6 @@
 //! The thread that takes snapshots, merges, verifies and prunes when it is time, and when somebody asks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -23,8 +24,9 @@ use crate::{merge, plan, prune, tripwire, verify};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MERGE_EVERY: Duration = Duration::from_mins(1);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
-/// After a failure it is tried again.
+/// After a failure it is tried again, and after each more in a row twice as much later.
 const RETRY: Duration = Duration::from_secs(10);
+const RETRY_MAX: Duration = Duration::from_mins(10);
 const PIN_WITHIN: Duration = Duration::from_mins(1);
 /// A store that takes nothing for so long pages.
 const STORE_PAGE_AFTER: Duration = Duration::from_mins(5);
@@ -78,6 +80,8 @@ pub struct Keeper {
     due: Due,
     /// When a snapshot was taken because another was spoiled.
     healed: Option<Instant>,
+    /// After the next failure of each.
+    retries: BTreeMap<&'static str, Duration>,
 }
 
 /// When each is due again.
@@ -93,7 +97,7 @@ impl Keeper {
     pub fn new(engine: Arc<Engine>, shared: Arc<Shared>, copier: SyncSender<Ask>) -> Self {
         let now = Instant::now();
         let due = Due { snapshot: None, verify: now, merge: now + MERGE_EVERY, prune: now + MERGE_EVERY };
-        Self { engine, shared, copier, due, healed: None }
+        Self { engine, shared, copier, due, healed: None, retries: BTreeMap::new() }
     }
 
     /// Until the vault ends.
@@ -151,17 +155,21 @@ impl Keeper {
     }
 
     /// How long until the next time.
-    fn settled(&self, about: &'static str, outcome: Result<()>, every: Duration) -> Duration {
+    fn settled(&mut self, about: &'static str, outcome: Result<()>, every: Duration) -> Duration {
         match outcome {
             Ok(()) => {
                 self.shared.solved(about);
+                self.retries.remove(about);
                 every
             }
             Err(Error::Ended(_)) => RETRY.min(every),
             Err(error) => {
                 let severity = if error.is_refusal() { "page" } else { "warning" };
                 self.shared.problem(about, severity, error.to_string());
-                RETRY.min(every)
+                let next = self.retries.entry(about).or_insert(RETRY);
+                let wait = *next;
+                *next = (wait * 2).min(RETRY_MAX);
+                wait.min(every)
             }
         }
     }

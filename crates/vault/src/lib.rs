@@ -39,6 +39,7 @@ pub mod prune;
 mod readers;
 pub mod restore;
 pub mod retention;
+mod room;
 pub mod seal;
 pub mod segment;
 pub mod shared;

@@ -45,6 +45,10 @@ impl Manifest {
         self.chunks.iter().chain([&self.facts]).map(|it| it.hash).collect()
     }
 
+    pub fn database_bytes(&self) -> u64 {
+        u64::from(self.pages) * u64::from(self.page_bytes)
+    }
+
     /// As stored, all of it.
     pub fn stored_bytes(&self) -> u64 {
         self.chunks.iter().chain([&self.facts]).fold(0, |sum, it| sum.saturating_add(it.bytes))

@@ -24,6 +24,7 @@ use crate::pack;
 use crate::plan::{self, Bound, Step, Target};
 use crate::position::{Position, Tx};
 use crate::progress::{Phase, Progress};
+use crate::room;
 use crate::seal::Seal;
 use crate::segment::{Follower, Segment, SegmentError};
 use crate::state::{folder_of, sync_folder};
@@ -124,6 +125,7 @@ impl Restorer<'_> {
     ) -> Result<Restored> {
         let manifest = catalogue::manifest(self.store, identity, &plan.snapshot)?;
         let facts = catalogue::facts(self.store, self.seal, &manifest)?;
+        room::check(path, manifest.database_bytes(), 0)?;
         fault::step().map_err(Error::file("make", path))?;
         let file = File::create(path).map_err(Error::file("make", path))?;
         self.pages(&manifest, &facts, &file, path, progress)?;
@@ -175,7 +177,7 @@ impl Restorer<'_> {
         progress: &dyn Progress,
     ) -> Result<()> {
         let chunk_bytes = u64::from(manifest.chunk_pages) * u64::from(manifest.page_bytes);
-        let total = u64::from(manifest.pages) * u64::from(manifest.page_bytes);
+        let total = manifest.database_bytes();
         let next = AtomicUsize::new(0);
         let failed = Mutex::new(None);
         let fetch = || {

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{self, Catalogue};
 use crate::error::{Error, Result};
 use crate::names::{Millis, SnapshotName, VerifiedName};
 use crate::plan::Target;
 use crate::progress::Progress;
 use crate::restore::{Restored, Restorer};
+use crate::room;
 
 /// A restore of the oldest is due after so many of the newest, and one drawn by lot after so many.
 const OLDEST_EVERY: u64 = 30;
@@ -140,6 +141,9 @@ fn both(
     let path = scratch.join("verify.db");
     let cleared = || drop(fs::remove_file(&path));
     cleared();
+    // Nobody waits for it: whoever shares the disk comes first.
+    let bytes = catalogue::manifest(restorer.store, &restorer.identity()?, snapshot)?.database_bytes();
+    room::check(&path, bytes, bytes / room::SPARE)?;
     let copy = restorer.build(Target::Snapshot(*snapshot), &path, progress);
     cleared();
     let copy = copy?;

@@ -80,6 +80,21 @@ fn a_store_without_room_costs_freshness_until_there_is_room_again() {
 }
 
 #[test]
+fn a_disk_without_room_for_a_copy_is_left_alone_and_it_is_told_until_there_is_room() {
+    let ground = Ground::new();
+    let Some(disk) = MemoryDisk::mount(&ground.path("state"), "8m") else { return };
+    let app = ground.app();
+    write_large(&app, 500);
+    let (agent, _told) = start(ground.config());
+    let told = until(WITHIN, &agent, "told", |it| it.problems.iter().any(|it| it.contains("MiB are free")));
+    assert_eq!((told.mode, told.snapshots, told.backups), (Mode::Continuous, 1, 0), "{told:?}");
+    let copies = std::fs::read_dir(ground.path("state/scratch")).unwrap().count();
+    assert_eq!(copies, 0, "something was written after all");
+    disk.remount("size=64m");
+    until(WITHIN, &agent, "a backup", |it| it.backups == 1 && it.problems.is_empty());
+}
+
+#[test]
 fn a_folder_that_may_not_be_written_to_costs_freshness_until_it_may() {
     let ground = Ground::new();
     let Some(disk) = MemoryDisk::mount(&ground.path("store"), "64m") else { return };

@@ -69,6 +69,7 @@ fn vault_exit(error: &Error) -> Exit {
         Error::File { .. }
         | Error::Database { .. }
         | Error::Unfit { .. }
+        | Error::NoRoom { .. }
         | Error::Store { .. }
         | Error::Fenced { .. }
         | Error::Spoiled { .. }
