@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
 
 use crate::catalogue::{Catalogue, Identity};
 use crate::config::VaultConfig;
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::head::Head;
 use crate::image::Pin;
 use crate::leap::Reader;
+use crate::names;
 use crate::outbox::Outbox;
 use crate::position::{Epoch, Position, Tx};
 use crate::progress::Progress;
@@ -34,6 +36,37 @@ pub struct Engine {
     pub state: State,
     pub common: Common,
     pub identity: Identity,
+}
+
+/// Which vault is kept where, as it is remembered on this machine: a store that is away does not keep us from copying.
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    to: String,
+    identity: Identity,
+}
+
+impl Known {
+    /// Of the vault in this store; a new one where none was ever kept there. One that was, and is not there any more, is
+    /// not begun anew: its disk may not be mounted.
+    fn identity(state: &State, store: &Store, name: &str) -> Result<Identity> {
+        let known = state.read::<Self>(IDENTITY).filter(|it| it.to == store.address());
+        let found = match (Identity::read(store), known) {
+            (Ok(None), Some(_)) => {
+                let remembered = state.folder().join(IDENTITY);
+                let why = format!(
+                    "a vault was kept here, and it is gone: is its disk mounted? To begin anew, remove {}",
+                    remembered.display()
+                );
+                return Err(Error::Address { store: store.address().to_owned(), why });
+            }
+            (Ok(Some(identity)), _) => identity,
+            (Ok(None), None) => Identity::read_or_make(store, name)?,
+            (Err(error), known) => return known.map(|it| it.identity).ok_or(error),
+        };
+        let known = Self { to: store.address().to_owned(), identity: found };
+        state.write(IDENTITY, &known)?;
+        Ok(known.identity)
+    }
 }
 
 /// A database at a standstill, ready to be copied.
@@ -63,14 +96,8 @@ impl Engine {
         let store = Store::open(&config.store)?;
         let name =
             config.database.file_name().map_or_else(String::new, |it| it.to_string_lossy().into_owned());
-        // Which vault it is, is remembered here too: a store that is away does not keep us from copying.
-        let identity = match Identity::read_or_make(&store, &name) {
-            Ok(identity) => {
-                state.write(IDENTITY, &identity)?;
-                identity
-            }
-            Err(error) => state.read(IDENTITY).ok_or(error)?,
-        };
+        let identity = Known::identity(&state, &store, &name)?;
+        let store = store.marked_by(&config.store, names::VAULT);
         let outbox = Outbox::open(store, state.spool(), config.spool)?;
         let common = Common { id: identity.id.clone(), outbox, seal, pressure: config.pressure };
         Ok(Some(Self { config, state, common, identity }))

@@ -164,7 +164,9 @@ impl Keeper {
             }
             Err(Error::Ended(_)) => RETRY.min(every),
             Err(error) => {
-                let severity = if error.is_refusal() { "page" } else { "warning" };
+                // The second: there is no vault in the store any more.
+                let is_lost = error.is_refusal() || matches!(error, Error::Address { .. });
+                let severity = if is_lost { "page" } else { "warning" };
                 self.shared.problem(about, severity, error.to_string());
                 let next = self.retries.entry(about).or_insert(RETRY);
                 let wait = *next;

@@ -5,6 +5,7 @@
 //! synced and renamed, a bucket shows an object once all of it has arrived.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -50,7 +51,7 @@ pub struct StoreConfig {
 
 impl StoreConfig {
     /// Where it is a folder on this machine.
-    fn folder(&self) -> Option<std::path::PathBuf> {
+    fn folder(&self) -> Option<PathBuf> {
         let url = Url::parse(&self.to).ok().filter(|url| url.scheme() == "file")?;
         url.to_file_path().ok()
     }
@@ -75,6 +76,8 @@ pub struct Store {
     prefix: ObjectPath,
     to: String,
     pace: Option<Arc<Mutex<Pace>>>,
+    /// Of a folder: what has to be there before anything is stored.
+    mark: Option<PathBuf>,
 }
 
 impl fmt::Debug for Store {
@@ -111,7 +114,15 @@ impl Store {
             prefix,
             to: config.to.clone(),
             pace: config.bandwidth.map(|rate| Arc::new(Mutex::new(Pace::new(rate)))),
+            mark: None,
         })
+    }
+
+    /// From here on nothing is stored in a folder that has no object of this name: where its disk is not mounted any more,
+    /// another one would be filled.
+    #[must_use]
+    pub fn marked_by(self, config: &StoreConfig, name: &str) -> Self {
+        Self { mark: config.folder().map(|it| it.join(name)), ..self }
     }
 
     pub fn address(&self) -> &str {
@@ -140,6 +151,7 @@ impl Store {
     }
 
     fn put_as(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> Result<bool> {
+        self.refuse_unmarked(name)?;
         self.wait_for(bytes.len());
         let options = PutOptions { mode, ..PutOptions::default() };
         let path = self.path(name);
@@ -152,6 +164,18 @@ impl Store {
             Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) => Err(self.failed("store", name, &error)),
         }
+    }
+
+    fn refuse_unmarked(&self, name: &str) -> Result<()> {
+        let Some(mark) = self.mark.as_ref().filter(|it| !it.exists()) else { return Ok(()) };
+        let why = format!("{} is gone: is its disk mounted?", mark.display());
+        Err(Error::Store {
+            store: self.to.clone(),
+            verb: "store",
+            name: name.to_owned(),
+            why,
+            is_missing: false,
+        })
     }
 
     pub fn get(&self, name: &str) -> Result<Vec<u8>> {

@@ -95,6 +95,29 @@ fn a_disk_without_room_for_a_copy_is_left_alone_and_it_is_told_until_there_is_ro
 }
 
 #[test]
+fn a_folder_whose_disk_is_not_mounted_is_neither_filled_nor_begun_anew() {
+    let ground = Ground::new();
+    let (store, aside) = (ground.path("store"), ground.path("aside"));
+    let unmount = || {
+        std::fs::rename(&store, &aside).unwrap();
+        std::fs::create_dir(&store).unwrap();
+    };
+    let mount = || {
+        assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0, "something was stored where the disk is not");
+        std::fs::remove_dir(&store).unwrap();
+        std::fs::rename(&aside, &store).unwrap();
+    };
+    costs_freshness_alone(&ground, &ground.config(), "is its disk mounted?", unmount, mount);
+    // Nor by a vault that starts meanwhile.
+    unmount();
+    let (agent, told) = start(ground.config());
+    let opening = until_told(WITHIN, &told, "vault_opening");
+    assert!(opening.severity == "page" && opening.message.contains("To begin anew, remove"), "{opening:?}");
+    mount();
+    until(WITHIN, &agent, "well again", |it| it.problems.is_empty() && it.mode == Mode::Continuous);
+}
+
+#[test]
 fn a_folder_that_may_not_be_written_to_costs_freshness_until_it_may() {
     let ground = Ground::new();
     let Some(disk) = MemoryDisk::mount(&ground.path("store"), "64m") else { return };
