@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::error::{Error, Result};
 use crate::names::{Hash, Millis, SegmentName, SnapshotName};
 use crate::state::write_whole;
@@ -95,6 +97,7 @@ impl Outbox {
 
     /// Keeps an object for good: in the store, or in the spool until it is there.
     pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+        let bytes = Bytes::from(bytes);
         if self.store.is_local() && self.lock().queue.is_empty() {
             match self.store.put(name, bytes.clone()) {
                 Ok(()) => {
@@ -104,7 +107,7 @@ impl Outbox {
                 Err(error) => self.note(&error),
             }
         }
-        self.spool(name, bytes)
+        self.spool(name, &bytes)
     }
 
     /// As [`put`](Self::put), for what can wait: half of the spool stays free for transactions, and a store that is only
@@ -127,7 +130,7 @@ impl Outbox {
         self.put(name, bytes)
     }
 
-    fn spool(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
+    fn spool(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let length = bytes.len() as u64;
         let file = {
             let mut inner = self.lock();
@@ -145,11 +148,10 @@ impl Outbox {
             let number = inner.next;
             self.spool.join(format!("{number:016x}{SEPARATOR}{}", name.replace('/', &SLASH.to_string())))
         };
-        if let Err(error) = write_whole(&file, &bytes) {
+        if let Err(error) = write_whole(&file, bytes) {
             self.lock().bytes -= length;
             return Err(error);
         }
-        drop(bytes);
         let waiting = Waiting { file, name: name.to_owned(), bytes: length, since: Millis::now() };
         self.lock().queue.push_back(waiting);
         self.changed.notify_all();

@@ -140,7 +140,8 @@ fn compress(raw: &[u8], effort: Effort) -> std::io::Result<Vec<u8>> {
                 None => kept.insert(zstd::bulk::Compressor::new(effort.level())?),
             };
             compressor.set_compression_level(effort.level())?;
-            compressor.include_checksum(true)?;
+            // What is fetched is compared with the hash in its name; for what lasts, this is a second one.
+            compressor.include_checksum(effort != Effort::Fleeting)?;
             compressor.compress(raw)
         }),
         Effort::Thorough => {

@@ -58,13 +58,23 @@ pub enum SegmentError {
 }
 
 /// A segment, unpacked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Segment {
     pub header: SegmentHeader,
+    /// With whatever is before `begin`.
     raw: Vec<u8>,
+    begin: usize,
     table: usize,
     pages: usize,
 }
+
+impl PartialEq for Segment {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw() == other.raw()
+    }
+}
+
+impl Eq for Segment {}
 
 impl Segment {
     pub fn parse(raw: Vec<u8>) -> Result<Self, SegmentError> {
@@ -89,11 +99,11 @@ impl Segment {
         {
             return Err(SegmentError::Length);
         }
-        Ok(Self { header, raw, table, pages })
+        Ok(Self { header, raw, begin: 0, table, pages })
     }
 
     pub fn raw(&self) -> &[u8] {
-        &self.raw
+        &self.raw[self.begin..]
     }
 
     pub fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
@@ -127,12 +137,16 @@ pub struct Builder {
     bridge: Option<Position>,
     part: u16,
     table: Vec<u8>,
+    /// Behind [`FRONT_BYTES`], so that what is cut needs not be copied once more.
     pages: Vec<u8>,
     /// Of each page.
     hashes: Vec<PageHash>,
     /// Frames of whole transactions.
     whole: usize,
 }
+
+/// Room for what stands before the pages: enough for a thousand of them.
+const FRONT_BYTES: usize = 16 * 1024;
 
 /// A segment, and the hash of each of its pages in their order.
 #[derive(Debug)]
@@ -175,6 +189,9 @@ impl Builder {
         self.hashes.push(link.add(frame));
         self.table.extend(frame.page.to_be_bytes());
         self.table.extend(frame.commit_pages.to_be_bytes());
+        if self.pages.is_empty() {
+            self.pages.resize(FRONT_BYTES, 0);
+        }
         self.pages.extend(frame.data);
         if frame.commit_pages > 0 {
             self.position = Position { tx: self.position.tx.next(), chain: link.finish(), ..self.position };
@@ -184,13 +201,17 @@ impl Builder {
         let mut cut = Vec::new();
         // A transaction in parts ends with its last part, and the first of an epoch stands alone.
         let is_alone = self.part > 0 || self.bridge.is_some();
-        if self.pages.len() >= CUT_BYTES || (is_alone && self.link.is_none()) {
+        if self.is_long() || (is_alone && self.link.is_none()) {
             cut.extend(self.take(time));
-            if self.pages.len() >= CUT_BYTES {
+            if self.is_long() {
                 cut.push(self.cut(self.table.len() / 8, time, true));
             }
         }
         cut
+    }
+
+    fn is_long(&self) -> bool {
+        self.pages.len() >= FRONT_BYTES + CUT_BYTES
     }
 
     /// All whole transactions that are not cut yet.
@@ -213,14 +234,7 @@ impl Builder {
             frames: u32::try_from(frames).unwrap_or(u32::MAX),
             marks: vec![(last, time)],
         };
-        let pages = frames * self.page_bytes as usize;
-        let (mut raw, table) = front(&header, &self.table[..frames * 8]);
-        let pages_at = raw.len();
-        raw.reserve_exact(pages);
-        raw.extend_from_slice(&self.pages[..pages]);
-        let segment = Segment { header, raw, table, pages: pages_at };
-        self.table.drain(..frames * 8);
-        self.pages.drain(..pages);
+        let segment = self.cut_pages(header, frames);
         let hashes = self.hashes.drain(..frames).collect();
         self.whole = 0;
         if is_open {
@@ -231,6 +245,25 @@ impl Builder {
             self.before = self.position;
         }
         Cut { segment, hashes }
+    }
+
+    fn cut_pages(&mut self, header: SegmentHeader, frames: usize) -> Segment {
+        let (front, table) = front(&header, &self.table[..frames * 8]);
+        let end = FRONT_BYTES + frames * self.page_bytes as usize;
+        self.table.drain(..frames * 8);
+        if let Some(begin) = FRONT_BYTES.checked_sub(front.len())
+            && end == self.pages.len()
+        {
+            let next = Vec::with_capacity(end);
+            let mut raw = std::mem::replace(&mut self.pages, next);
+            raw[begin..FRONT_BYTES].copy_from_slice(&front);
+            return Segment { header, raw, begin, table: begin + table, pages: FRONT_BYTES };
+        }
+        let pages = front.len();
+        let mut raw = front;
+        raw.extend_from_slice(&self.pages[FRONT_BYTES..end]);
+        self.pages.drain(FRONT_BYTES..end);
+        Segment { header, raw, begin: 0, table, pages }
     }
 }
 

@@ -19,7 +19,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{
     BackoffConfig, ClientOptions, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions,
-    RetryConfig,
+    PutPayload, RetryConfig,
 };
 use tokio::runtime::Runtime;
 use url::Url;
@@ -141,22 +141,22 @@ impl Store {
         }
     }
 
-    pub fn put(&self, name: &str, bytes: Vec<u8>) -> Result<()> {
-        self.put_as(name, bytes, PutMode::Overwrite).map(drop)
+    pub fn put(&self, name: &str, bytes: impl Into<PutPayload>) -> Result<()> {
+        self.put_as(name, bytes.into(), PutMode::Overwrite).map(drop)
     }
 
     /// Stores it unless there is one of this name already; whether it did.
     pub fn put_new(&self, name: &str, bytes: Vec<u8>) -> Result<bool> {
-        self.put_as(name, bytes, PutMode::Create)
+        self.put_as(name, bytes.into(), PutMode::Create)
     }
 
-    fn put_as(&self, name: &str, bytes: Vec<u8>, mode: PutMode) -> Result<bool> {
+    fn put_as(&self, name: &str, bytes: PutPayload, mode: PutMode) -> Result<bool> {
         self.refuse_unmarked(name)?;
-        self.wait_for(bytes.len());
+        self.wait_for(bytes.content_length());
         let options = PutOptions { mode, ..PutOptions::default() };
         let path = self.path(name);
         fault::step().map_err(|error| self.faulty("store", name, &error))?;
-        let put = self.wait(self.inner.put_opts(&path, bytes.into(), options));
+        let put = self.wait(self.inner.put_opts(&path, bytes, options));
         // It may be there, and nobody have heard of it.
         fault::step().map_err(|error| self.faulty("store", name, &error))?;
         match put {

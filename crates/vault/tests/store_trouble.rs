@@ -103,7 +103,11 @@ fn a_folder_whose_disk_is_not_mounted_is_neither_filled_nor_begun_anew() {
         std::fs::create_dir(&store).unwrap();
     };
     let mount = || {
-        assert_eq!(std::fs::read_dir(&store).unwrap().count(), 0, "something was stored where the disk is not");
+        assert_eq!(
+            std::fs::read_dir(&store).unwrap().count(),
+            0,
+            "something was stored where the disk is not"
+        );
         std::fs::remove_dir(&store).unwrap();
         std::fs::rename(&aside, &store).unwrap();
     };

@@ -46,7 +46,7 @@ impl Merger {
         }
         self.table.extend(&segment.raw[segment.table..segment.pages]);
         self.pages.extend(&segment.raw[segment.pages..]);
-        self.bytes += segment.raw.len();
+        self.bytes += segment.raw().len();
         Ok(())
     }
 
@@ -57,6 +57,6 @@ impl Merger {
         let pages = front.len();
         let mut raw = self.pages;
         raw.splice(0..0, front);
-        Some(Segment { header, raw, table, pages })
+        Some(Segment { header, raw, begin: 0, table, pages })
     }
 }
