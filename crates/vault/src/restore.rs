@@ -262,33 +262,29 @@ impl Restorer<'_> {
         let mut done = None;
         while let Some(step) = left.pop_front() {
             let name = step.segment.to_string();
-            let fetched = match self.store.get_checked(&name, step.segment.hash) {
-                Err(error) if error.is_missing() => {
-                    match self.rest(plan, done.as_ref(), left.back().unwrap_or(&step)) {
-                        Ok(Some(rest)) if !rest.contains(&step) => {
-                            left = rest.into();
-                            continue;
-                        }
-                        Ok(_) => Err(error),
-                        Err(error) => Err(error),
-                    }
-                }
-                fetched => fetched,
-            };
+            let fetched = self.store.get_checked(&name, step.segment.hash);
+            if fetched.as_ref().is_err_and(Error::is_missing)
+                && let Some(rest) = self.rest(plan, done.as_ref(), left.back().unwrap_or(&step))
+                && !rest.contains(&step)
+            {
+                left = rest.into();
+                continue;
+            }
             let opened = fetched.and_then(|stored| pack::open(self.seal, &stored, &name));
             let is_bad = opened.is_err();
             if to.send(opened.map(|segment| (step, segment))).is_err() || is_bad {
                 return;
             }
-            done = Some(step);
+            // Of a transaction in parts, all or none.
+            done = if step.segment.part.is_last { Some(step) } else { done };
         }
     }
 
     /// The vault at work merges segments, also while somebody restores.
-    fn rest(&self, plan: &plan::Plan, done: Option<&Step>, end: &Step) -> Result<Option<Vec<Step>>> {
-        let listed = self.store.list(names::LOG)?;
+    fn rest(&self, plan: &plan::Plan, done: Option<&Step>, end: &Step) -> Option<Vec<Step>> {
+        let listed = self.store.list(names::LOG).ok()?;
         let segments: Vec<SegmentName> = listed.iter().filter_map(|it| it.name.parse().ok()).collect();
-        Ok(plan::rest(&segments, &plan.snapshot, done, end))
+        plan::rest(&segments, &plan.snapshot, done, end)
     }
 }
 

@@ -87,8 +87,7 @@ pub fn run(
     let outcome = both(restorer, snapshot, scratch, progress);
     let record = match &outcome {
         Ok(verified) => {
-            let broken =
-                verified.broken.as_ref().map(|why| format!("; from the snapshot before it, not: {why}"));
+            let broken = verified.broken.as_ref().map(|it| format!("; what leads to it is spoiled, {it}"));
             let message = format!("restored and compared{}", broken.unwrap_or_default());
             Some((true, message, Some(verified)))
         }
