@@ -285,7 +285,12 @@ impl Keeper {
         let engine = Arc::clone(&self.engine);
         let restorer = Restorer { store: engine.store(), seal: &engine.common.seal };
         let verified = verify::run(&restorer, snapshot, &engine.state.scratch(), progress);
-        if verified.as_ref().is_err_and(|it| it.is_refusal() && !matches!(it, Error::Key { .. })) {
+        if let Err(error) = &verified
+            && error.is_refusal()
+            && !matches!(error, Error::Key { .. })
+        {
+            // Also where somebody asked, and reads it anyhow.
+            self.shared.problem("vault_verify", "page", error.to_string());
             self.heal();
         }
         if let Ok(catalogue) = Catalogue::read(self.engine.store()) {

@@ -73,8 +73,10 @@ fn a_spoiled_snapshot_is_told_and_another_one_takes_its_place() {
         Answer::Failed { message, .. } => assert!(message.contains(&largest.name), "{message}"),
         Answer::Done(_) | Answer::Progress { .. } => panic!("it was not found"),
     }
+    assert_eq!(until_told(&told, "vault_verify").severity, "page");
     assert_eq!(until_told(&told, "vault_snapshot_taken").severity, "info");
-    let status = until(&agent, "healed", |it| it.snapshots == 2 && it.backups >= 1);
+    let healed = |it: &Status| it.snapshots == 2 && it.backups >= 1 && it.problems.is_empty();
+    let status = until(&agent, "healed", healed);
     assert!(status.last_backup == status.last_snapshot, "{status:?}");
     drop(agent);
     let restored = ground.restore(Target::Latest, "restored.db").unwrap();
