@@ -22,10 +22,6 @@ impl Default for Pack {
 }
 
 impl Pack {
-    pub fn is_empty(&self) -> bool {
-        self.0.len() == MAGIC.len()
-    }
-
     pub fn bytes(&self) -> usize {
         self.0.len()
     }
@@ -88,7 +84,6 @@ mod tests {
     #[test]
     fn what_is_put_in_comes_out_and_packs_do_not_nest() {
         let mut one = Pack::default();
-        assert!(one.is_empty());
         one.push(b"a", "x").unwrap();
         one.push(b"", "x").unwrap();
         let mut two = Pack::default();
