@@ -24,9 +24,9 @@ use crate::{merge, plan, prune, tripwire, verify};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const MERGE_EVERY: Duration = Duration::from_mins(1);
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
-/// After a failure it is tried again, and after each more in a row twice as much later.
+/// After a failure it is tried again, and after more in a row later, up to this.
 const RETRY: Duration = Duration::from_secs(10);
-const RETRY_MAX: Duration = Duration::from_mins(10);
+const RETRY_MAX: Duration = Duration::from_secs(30);
 const PIN_WITHIN: Duration = Duration::from_mins(1);
 /// A store that takes nothing for so long pages.
 const STORE_PAGE_AFTER: Duration = Duration::from_mins(5);
