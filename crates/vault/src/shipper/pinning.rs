@@ -1,7 +1,7 @@
 //! A reader that stands exactly where the copying stands.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::image::Pin;
@@ -15,6 +15,8 @@ use super::Shipper;
 
 /// Looks for a moment in which nobody commits, before the write lock is taken for one.
 const PIN_TRIES: u32 = 5;
+/// So often all of that is done: some seconds.
+const PIN_ROUNDS: u32 = 40;
 
 impl Shipper {
     /// A reader at exactly the position that was copied, for a snapshot; and the table as of there. Without a table, the
@@ -27,20 +29,27 @@ impl Shipper {
 
     /// Looks for a moment in which nobody commits; where there is none, makes one.
     pub(super) fn pin_after(&mut self, catch_up: impl Fn(&mut Self) -> Result<()>) -> Result<Pin> {
-        for _ in 0..PIN_TRIES {
-            catch_up(self)?;
-            if let Some(pin) = self.try_pin()? {
-                return Ok(pin);
+        for _ in 0..PIN_ROUNDS {
+            for _ in 0..PIN_TRIES {
+                catch_up(self)?;
+                if let Some(pin) = self.try_pin()? {
+                    return Ok(pin);
+                }
             }
+            if self.leap.lock()? {
+                let pin = catch_up(self).and_then(|()| self.try_pin());
+                self.leap.unlock()?;
+                if let Some(pin) = pin? {
+                    return Ok(pin);
+                }
+            }
+            // Whoever has the lock may be waiting for our mark to move on.
+            catch_up(self)?;
+            self.leap.leap()?;
+            self.last_leap = Instant::now();
         }
-        let why = || "it is written to without a pause".to_owned();
-        let unfit = |path: &Path| Error::Unfit { path: path.to_owned(), why: why() };
-        if !self.leap.lock()? {
-            return Err(unfit(&self.database.path));
-        }
-        let pin = catch_up(self).and_then(|()| self.try_pin());
-        self.leap.unlock()?;
-        pin?.ok_or_else(|| unfit(&self.database.path))
+        let why = "it is written to without a pause".to_owned();
+        Err(Error::Unfit { path: self.database.path.clone(), why })
     }
 
     fn begin_changes(&mut self) -> Option<Table> {
