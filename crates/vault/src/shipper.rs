@@ -329,12 +329,18 @@ impl Shipper {
             self.remember(state)?;
         }
         if self.is_leap_due(is_new) {
-            self.leap.leap()?;
-            self.last_leap = Instant::now();
+            self.move_on()?;
         }
         if self.pressure.is_due(self.log_bytes(), Instant::now()) {
             ticked.pressed = self.press(state, &mut ticked.alarms)?;
         }
+        Ok(())
+    }
+
+    /// The mark, over what is copied.
+    fn move_on(&mut self) -> Result<()> {
+        self.leap.leap()?;
+        self.last_leap = Instant::now();
         Ok(())
     }
 
@@ -499,8 +505,7 @@ impl Shipper {
         self.leap.leap()?;
         let is_whole = self.leap.checkpoint()?;
         // Now that all is in the file, the mark is one that lets the log begin again.
-        self.leap.leap()?;
-        self.last_leap = Instant::now();
+        self.move_on()?;
         Ok(is_whole)
     }
 

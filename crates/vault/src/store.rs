@@ -168,14 +168,8 @@ impl Store {
 
     fn refuse_unmarked(&self, name: &str) -> Result<()> {
         let Some(mark) = self.mark.as_ref().filter(|it| !it.exists()) else { return Ok(()) };
-        let why = format!("{} is gone: is its disk mounted?", mark.display());
-        Err(Error::Store {
-            store: self.to.clone(),
-            verb: "store",
-            name: name.to_owned(),
-            why,
-            is_missing: false,
-        })
+        let gone = std::io::Error::other(format!("{} is gone: is its disk mounted?", mark.display()));
+        Err(self.faulty("store", name, &gone))
     }
 
     pub fn get(&self, name: &str) -> Result<Vec<u8>> {

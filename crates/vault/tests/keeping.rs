@@ -29,11 +29,8 @@ fn merging_leaves_each_transaction_to_be_restored_to() {
     let engine = ground.engine();
     let (mut shipper, _) = engine.attach().unwrap();
     let base = snapshot(&engine, &mut shipper).name.tx.0;
-    for row in 0..30 {
-        write(&app, row..row + 1);
-        shipper.tick(&engine.state).unwrap();
-    }
-    let count = || Catalogue::read(engine.store()).unwrap().segments.len();
+    ship(&app, &engine, &mut shipper, 30);
+    let count = || segments(&engine).len();
     assert_eq!(count(), 30);
     // They may have been seen in two different minutes.
     let merged = merge::run(&engine, later(Duration::from_mins(2))).unwrap();

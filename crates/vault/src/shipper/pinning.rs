@@ -1,7 +1,6 @@
 //! A reader that stands exactly where the copying stands.
 
 use std::collections::HashMap;
-use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::image::Pin;
@@ -45,8 +44,7 @@ impl Shipper {
             }
             // Whoever has the lock may be waiting for our mark to move on.
             catch_up(self)?;
-            self.leap.leap()?;
-            self.last_leap = Instant::now();
+            self.move_on()?;
         }
         let why = "it is written to without a pause".to_owned();
         Err(Error::Unfit { path: self.database.path.clone(), why })
